@@ -1,0 +1,98 @@
+"""Save an attached model in one safetensors file that knows what was attached, and load it into the plain model."""
+
+import json
+from dataclasses import asdict
+from os import PathLike
+from pathlib import Path
+from typing import Any, TypeVar
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError, safe_open
+from sail_core.runs import write_atomic
+from torch import Tensor, nn
+
+from ._attach import attach, attached_config, detach
+
+_KEY = "dia_attention"
+Model = TypeVar("Model", bound=nn.Module)
+
+
+def save(model: nn.Module, path: str | PathLike[str]) -> None:
+    """Write all weights and buffers, with the attention's configuration in the file's metadata.
+
+    The file appears whole or not at all: a save that fails leaves an earlier file as it was.
+
+    Args:
+        model: A network that ``attach`` changed.
+        path: The file, by custom ``*.safetensors``.
+
+    Raises:
+        ValueError: No attention is attached.
+    """
+    config = attached_config(model)
+    if config is None:
+        raise ValueError(f"no attention is attached to this {type(model).__name__}; call attach first")
+    tensors = {
+        key: value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+        for key, value in model.state_dict().items()
+    }
+    write_atomic(Path(path), safetensors.torch.save(tensors, metadata={_KEY: json.dumps(asdict(config))}))
+
+
+def load(path: str | PathLike[str], model: Model) -> Model:
+    """Attach to a plain model what ``save`` found attached, and load its weights, in place.
+
+    Args:
+        path: A file written by ``save``.
+        model: A plain network of the saved architecture.
+
+    Returns:
+        The same model.
+
+    Raises:
+        ValueError: The file is truncated or not from ``save``, or does not fit the model, or an attention is attached
+            already. The model is then unchanged.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from dia_attention import cifar_resnet, load, save
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save(cifar_resnet(11, attention="dia"), Path(folder, "net.safetensors"))
+        ...     net = load(Path(folder, "net.safetensors"), cifar_resnet(11))
+        >>> net.layer1.dia
+        DIA(64, reduction=4, init='paper')
+    """
+    if attached_config(model) is not None:
+        raise ValueError("an attention is attached already; load wants the plain model, so call detach(model) first")
+    config, tensors = _read(path)
+    try:
+        attach(model, config.pop("name"), **config.pop("options"), **config)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: the saved attention does not fit this {type(model).__name__}: {error}") from error
+    if wrong := _mismatch(model.state_dict(), tensors):
+        detach(model)
+        raise ValueError(f"{path}: the saved weights do not fit this {type(model).__name__}: {wrong}")
+    model.load_state_dict(tensors)
+    return model
+
+
+def _read(path: str | PathLike[str]) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            if _KEY not in metadata:
+                raise ValueError(f"{path}: not written by dia_attention.save (no {_KEY!r} in its metadata)")
+            return json.loads(metadata[_KEY]), {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (SafetensorError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path}: not a whole safetensors file ({error})") from error
+
+
+def _mismatch(expected: dict[str, Tensor], got: dict[str, Tensor]) -> str:
+    for key in expected:
+        if key not in got:
+            return f"{key} is missing"
+        if expected[key].shape != got[key].shape:
+            return f"{key} has shape {tuple(got[key].shape)}, expected {tuple(expected[key].shape)}"
+    return next((f"{key} is unknown" for key in got if key not in expected), "")

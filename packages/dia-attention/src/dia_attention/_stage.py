@@ -1,0 +1,108 @@
+"""A stage of residual blocks that threads the state of one shared attention cell through its blocks."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from sail_core.ops import recalibrate
+from torch import Tensor, nn
+
+from ._blocks import Adapter
+from ._dia import DIA
+
+State = tuple[Tensor, ...]
+
+
+class Stage(nn.Module):
+    """The blocks of ``plain``, under their own names, and the cell, under the attention's name.
+
+    A block is taken apart by its adapter and not called as a module: hooks belong on the stage, on the cell (called
+    once a block, in order) or on the layers inside a block.
+
+    Iterating yields one function a block, which is how timm's gradient checkpointing runs a stage piece by piece: the
+    first takes features, the last returns features, and in between the state travels with them. For that reason this
+    is not an ``nn.Sequential``, whose children would be called without the state.
+
+    Args:
+        plain: The stage to take over; it keeps its blocks and comes back with ``detach``.
+        adapters: One a block.
+        attention: The attention's name.
+        cell: The shared cell.
+        path: The stage's path in the model, for messages.
+        check_finite: Whether to look for NaN and infinity before each gate.
+        config: What ``attach`` was called with.
+    """
+
+    def __init__(
+        self,
+        plain: nn.Sequential,
+        *,
+        adapters: tuple[Adapter, ...],
+        attention: str,
+        cell: DIA,
+        path: str,
+        check_finite: bool,
+        config: Any,
+    ) -> None:
+        super().__init__()
+        self.block_names = tuple(name for name, _ in plain.named_children())
+        for name, block in plain.named_children():
+            self.add_module(name, block)
+        self.add_module(attention, cell)
+        self._plain = (plain,)  # in a tuple, so that it is no child
+        self._decompose = tuple(adapter.decompose for adapter in adapters)
+        self.attention, self.path, self.check_finite, self.config = attention, path, check_finite, config
+        self.training = plain.training
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map features ``(B, C_in, H, W)`` to ``(B, C, H', W')``; the state starts at zero."""
+        state: State = ()
+        for index in range(len(self)):
+            x, state = self._step(index, x, state)
+        return x
+
+    def _step(self, index: int, x: Tensor, state: State) -> tuple[Tensor, State]:
+        cell: DIA = getattr(self, self.attention)
+        branch, skip, tail = self._decompose[index](self[index], x)
+        self._check(index, branch, cell.channels)
+        state = state or cell.initial_state(branch)
+        if callable(tail):
+            gated, *after = recalibrate(branch, cell, state=state)
+            return tail(gated, skip), tuple(after)
+        y, *after = recalibrate(branch, cell, state=state, residual=skip, activation=tail)
+        return y, tuple(after)
+
+    def _check(self, index: int, branch: Tensor, channels: int) -> None:
+        block = f"{self.path}.{self.block_names[index]}"
+        if branch.ndim != 4 or branch.shape[1] != channels:
+            raise ValueError(
+                f"{block}: {self.attention} expects a residual branch (B, {channels}, H, W), got {tuple(branch.shape)}"
+            )
+        if self.check_finite and not torch.isfinite(branch).all():
+            raise ValueError(f"{block}: the residual branch holds NaN or infinity, found by check_finite=True")
+
+    def __len__(self) -> int:
+        return len(self.block_names)
+
+    def __getitem__(self, index: int) -> nn.Module:
+        """Return a block, as indexing the plain stage does."""
+        return self.get_submodule(self.block_names[index])
+
+    def __iter__(self) -> Iterator[Callable[[Any], Any]]:
+        return (self._piece(index) for index in range(len(self)))
+
+    def _piece(self, index: int) -> Callable[[Any], Any]:
+        def run(carried: Any) -> Any:
+            x, *state = carried if index else (carried,)
+            x, after = self._step(index, x, tuple(state))
+            return x if index == len(self) - 1 else (x, *after)
+
+        return run
+
+    def restore(self) -> nn.Sequential:
+        """Return the plain stage with this stage's blocks and mode."""
+        (plain,) = self._plain
+        for name in self.block_names:
+            plain.add_module(name, self.get_submodule(name))
+        plain.training = self.training
+        return plain
