@@ -39,9 +39,12 @@ PYTHONS = ("3.11", "3.12", "3.13")
 TORCHES = ("2.7.1", "2.13.0", "newest")
 BUDGET = {"sail-core": 240, "clot": 240}  # seconds of one `tests` session; 150 elsewhere
 WORK = ROOT / ".nox" / "work"
-ENVIRONMENT = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONSAFEPATH": "1", "UV": UV}
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "UV": UV}
 if "SAIL_DATA" not in os.environ and (ROOT.parent / "shared" / "data").is_dir():
     ENVIRONMENT["SAIL_DATA"] = str(ROOT.parent / "shared" / "data")
+
+README = "shared/conformance/test_readme.py"
+BARE = ("shared/conformance", f"--ignore={README}")
 
 each_package = nox.parametrize("package", list(PACKAGES))
 
@@ -52,24 +55,12 @@ def uv(*arguments: str | Path) -> str:
 
 
 @functools.cache
-def constraints() -> Path:
+def pins() -> Path:
     """Every version of uv.lock, as a constraints file."""
     WORK.mkdir(parents=True, exist_ok=True)
-    path = WORK / "constraints.txt"
-    path.write_text(
-        uv(
-            "export",
-            "--frozen",
-            "--all-packages",
-            "--all-extras",
-            "--all-groups",
-            "--no-emit-workspace",
-            "--no-hashes",
-            "--no-header",
-            "--no-annotate",
-            "--quiet",
-        )
-    )
+    everything = ("--all-packages", "--all-extras", "--all-groups", "--no-emit-workspace")
+    path = WORK / "pins.txt"
+    path.write_text(uv("export", "--frozen", "--quiet", *everything, "--no-hashes", "--no-header", "--no-annotate"))
     return path
 
 
@@ -79,44 +70,51 @@ def wheels() -> dict[str, Path]:
     out = WORK / "wheels"
     shutil.rmtree(out, ignore_errors=True)
     for folder in [*(f"packages/{name}" for name in PACKAGES), "shared/testkit"]:
-        uv("build", "--quiet", "--wheel", "--build-constraints", constraints(), "--out-dir", out, folder)
+        uv("build", "--quiet", "--wheel", "--build-constraints", pins(), "--out-dir", out, folder)
     built = {path.name.split("-")[0].replace("_", "-"): path for path in out.glob("*.whl")}
     return {folder: built[package.dist] for folder, package in PACKAGES.items()} | {"testkit": built["sail-testkit"]}
 
 
-def wheel_requirements(package: Package, extras: str = "") -> list[str]:
-    """The package's wheel with extras such as `[all]`, and the wheels of its siblings."""
-    members = closure(package)
-    return [f"{m.dist}{extras if m is members[0] else ''} @ {wheels()[m.folder].as_uri()}" for m in members]
+@functools.cache
+def ours() -> Path:
+    """The built wheels, as a constraints file: whatever needs a package of ours gets this one, from no index."""
+    path = WORK / "ours.txt"
+    path.write_text("\n".join(f"{p.dist} @ {wheels()[folder].as_uri()}" for folder, p in PACKAGES.items()))
+    return path
 
 
-def all_extras(package: Package) -> str:
-    return "[all]" if "all" in package.extras else ""
+def built(package: Package, extras: str = "") -> str:
+    """The requirement that is the package's wheel, with extras such as `[all]`."""
+    return f"{package.dist}{extras} @ {wheels()[package.folder].as_uri()}"
 
 
-def group(package: Package, name: str) -> list[str]:
-    return list(dependency_groups(package.pyproject, name))
+def whole(package: Package) -> str:
+    """The requirement that is the package's wheel with everything it can use."""
+    return built(package, "[all]" if "all" in package.extras else "")
 
 
-def root_group(name: str) -> list[str]:
-    return list(dependency_groups(load_toml("pyproject.toml"), name))
+def group(name: str, package: Package | None = None) -> list[str]:
+    """A dependency group, of a package or of the root."""
+    return list(dependency_groups(package.pyproject if package else load_toml("pyproject.toml"), name))
 
 
 def test_requirements(package: Package) -> list[str]:
     """What a package's tests need: its wheel with every extra, its test group, and the plugin."""
-    return [*wheel_requirements(package, all_extras(package)), *group(package, "test"), str(wheels()["testkit"])]
+    return [whole(package), *group("test", package), str(wheels()["testkit"])]
 
 
 def install(session: nox.Session, *requirements: str) -> None:
-    session.install("--constraint", str(constraints()), *requirements)
+    """Install with the versions of uv.lock, and what is ours from the built wheels."""
+    session.install("--constraint", str(pins()), "--constraint", str(ours()), *requirements)
 
 
 def environment(name: str, *requirements: str) -> Path:
-    """Make a clean environment beside the session's own and return its interpreter."""
+    """Make a clean environment beside the session's own, likewise, and return its interpreter."""
     path = WORK / "venv" / name
     uv("venv", "--quiet", "--clear", "--python", sys.executable, path)
     python = path / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    uv("pip", "install", "--quiet", "--python", python, "--constraint", constraints(), *requirements)
+    constraints = ("--constraint", pins(), "--constraint", ours())
+    uv("pip", "install", "--quiet", "--python", python, *constraints, *requirements)
     return python
 
 
@@ -127,11 +125,18 @@ def chosen(session: nox.Session) -> tuple[list[Package], list[str]]:
     return [PACKAGES[name] for name in names or PACKAGES], rest
 
 
+def conformance(package: Package, wheel: Path, *suite: str) -> list[str]:
+    """The arguments of an interpreter that runs parts of shared/conformance on a wheel."""
+    about = [f"--package=packages/{package.folder}", f"--wheel={wheel}"]
+    return ["-P", "-m", "pytest", "-p", "no:cacheprovider", *about, *suite]
+
+
 def run_tests(session: nox.Session, package: Package, *selection: str, **variables: str) -> float:
     """Run a package's tests from outside its sources; an empty rung is not a failure. Return the seconds."""
     start = time.monotonic()
     session.run(
         "python",
+        "-P",
         "-m",
         "pytest",
         f"packages/{package.folder}/tests",
@@ -149,7 +154,7 @@ def lockcheck(session: nox.Session) -> None:
     session.run("uv", "lock", "--check", "--no-config", external=True)
     if "://" in (ROOT / "uv.lock").read_text(encoding="utf-8"):
         session.error("uv.lock holds an address; `nox -s lock` rewrites it in the index-neutral form")
-    install(session, *root_group("lock"))
+    install(session, *group("lock"))
     hosts = session.run(
         "python",
         "-c",
@@ -169,7 +174,7 @@ def lockcheck(session: nox.Session) -> None:
 @nox.session
 def lint(session: nox.Session) -> None:
     """Ruff: rules and format."""
-    install(session, *root_group("lint"))
+    install(session, *group("lint"))
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
 
@@ -177,8 +182,10 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def tools(session: nox.Session) -> None:
     """The tests of tools/ and of the pytest plugin."""
-    install(session, str(wheels()["testkit"]), *root_group("tools"))
-    session.run("python", "-m", "pytest", "tools/tests", "shared/testkit/tests", *session.posargs, env=ENVIRONMENT)
+    install(session, str(wheels()["testkit"]), *group("tools"))
+    session.run(
+        "python", "-P", "-m", "pytest", "tools/tests", "shared/testkit/tests", *session.posargs, env=ENVIRONMENT
+    )
 
 
 @nox.session
@@ -186,7 +193,7 @@ def tools(session: nox.Session) -> None:
 def types(session: nox.Session, package: str) -> None:
     """Mypy, strict, on src/."""
     member = PACKAGES[package]
-    install(session, *wheel_requirements(member, all_extras(member)), *root_group("types"))
+    install(session, whole(member), *group("types"))
     session.run("mypy", f"packages/{package}/src")
 
 
@@ -205,22 +212,20 @@ def tests(session: nox.Session, package: str) -> None:
 def wheel(session: nox.Session, package: str) -> None:
     """Conformance of the bare wheel, then the README in the environment of its own install line."""
     member = PACKAGES[package]
-    suite = ["-m", "pytest", "-p", "no:cacheprovider", f"--package=packages/{package}", f"--wheel={wheels()[package]}"]
-    readme = "shared/conformance/test_readme.py"
-    install(session, *wheel_requirements(member), *root_group("wheel"))
-    session.run("python", *suite, "shared/conformance", f"--ignore={readme}", "-rP", env=ENVIRONMENT)
+    install(session, built(member), *group("wheel"))
+    session.run("python", *conformance(member, wheels()[package], *BARE), env=ENVIRONMENT)
     extras = member.install_line.removeprefix(member.dist)
-    python = environment(f"readme-{package}", *wheel_requirements(member, extras), *root_group("wheel"))
-    session.run(str(python), *suite, readme, external=True, env=ENVIRONMENT)
+    python = environment(f"readme-{package}", built(member, extras), *group("wheel"))
+    session.run(str(python), *conformance(member, wheels()[package], README), external=True, env=ENVIRONMENT)
 
 
 @nox.session
 @each_package
 def downstream(session: nox.Session, package: str) -> None:
     """A stranger's project pins the package, by range over built wheels and by git tag, and gets nothing else."""
-    install(session, *root_group("wheel"))
+    install(session, *group("wheel"))
     folder = wheels()[package].parent
-    session.run("python", "tools/downstream.py", package, str(folder), str(constraints()), env=ENVIRONMENT)
+    session.run("python", "tools/downstream.py", package, str(folder), str(pins()), env=ENVIRONMENT)
 
 
 @nox.session(python=PYTHONS, tags=["matrix"], default=False)
@@ -235,11 +240,13 @@ def matrix(session: nox.Session, package: str, torch: str) -> None:
     if any(row["ok"] and key.items() <= row.items() for row in rows):
         session.log("this tree has passed this pair: see benchmarks/results/matrix.jsonl")
         return
-    session.install(*test_requirements(member), *([] if torch == "newest" else [f"torch=={torch}"]))
+    session.install(
+        "--constraint", str(ours()), *test_requirements(member), *([] if torch == "newest" else [f"torch=={torch}"])
+    )
     report = Path(session.create_tmp()) / "junit.xml"
     report.unlink(missing_ok=True)
     start = time.monotonic()
-    with_report = ["python", "-m", "pytest", f"packages/{package}/tests", f"--junitxml={report}"]
+    with_report = ["python", "-P", "-m", "pytest", f"packages/{package}/tests", f"--junitxml={report}"]
     session.run(*with_report, env=ENVIRONMENT, success_codes=[0, 1])
     suite = ElementTree.parse(report).getroot()[0].attrib
     freeze = session.run("uv", "pip", "freeze", external=True, silent=True)
@@ -259,10 +266,10 @@ def matrix(session: nox.Session, package: str, torch: str) -> None:
 def lowest(session: nox.Session, package: str) -> None:
     """The tests on the declared floors of everything the package names; the floors are checked, not assumed."""
     member = PACKAGES[package]
-    named = [*closure_requirements(member), *group(member, "test")]
+    named = [*closure_requirements(member), *group("test", member)]
     floors = sorted({line for line in named if canonical(line) not in RELEASED})
-    built = [f"{m.dist} @ {wheels()[m.folder].as_uri()}" for m in closure(member)]
-    session.install("--resolution", "lowest-direct", *floors, *built, str(wheels()["testkit"]))
+    freely = ["--constraint", str(ours()), "--resolution", "lowest-direct"]
+    session.install(*freely, *floors, whole(member), str(wheels()["testkit"]))
     session.run("python", "tools/floors.py", *floors)
     run_tests(session, member)
 
@@ -327,8 +334,8 @@ def aot(session: nox.Session, package: str) -> None:
 def browser(session: nox.Session) -> None:
     """Pages in a real Chromium: the demo page and whatever the packages serve."""
     needs = [line for package in PACKAGES.values() for line in test_requirements(package)]
-    install(session, *dict.fromkeys(needs), *root_group("tools"))
-    session.run("python", "-m", "pytest", "-m", "browser", "tools/tests", "packages", env=ENVIRONMENT)
+    install(session, *dict.fromkeys(needs), *group("tools"))
+    session.run("python", "-P", "-m", "pytest", "-m", "browser", "tools/tests", "packages", env=ENVIRONMENT)
 
 
 @nox.session(default=False)
@@ -340,7 +347,7 @@ def demo(session: nox.Session) -> None:
         if package.script is None:
             continue
         out = ROOT / "runs" / "demo" / package.folder
-        python = environment(f"demo-{package.folder}", *wheel_requirements(package, "[demo]"))
+        python = environment(f"demo-{package.folder}", built(package, "[demo]"))
         try:
             session.run(
                 str(python.with_name(package.script)),
@@ -365,7 +372,7 @@ def bench(session: nox.Session) -> None:
     chosen_packages, options = chosen(session)
     for package in chosen_packages:
         scripts = sorted(package.path.glob("benchmarks/bench_*.py"))
-        needs = [*wheel_requirements(package, all_extras(package)), *group(package, "bench")]
+        needs = [whole(package), *group("bench", package)]
         python = environment(f"bench-{package.folder}", *needs)
         out = ROOT / "benchmarks" / "results" / package.folder / "cpu.jsonl"
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -377,15 +384,15 @@ def bench(session: nox.Session) -> None:
 @nox.session(default=False)
 def bench_check(session: nox.Session) -> None:
     """Print each goal of benchmarks/goals/ as met, missed or unmeasured, and render benchmarks/README.md."""
-    install(session, *wheel_requirements(PACKAGES["sail-core"]))
+    install(session, built(PACKAGES["sail-core"]))
     session.run("python", "tools/results_page.py", env=ENVIRONMENT)
 
 
 @nox.session(default=False)
 def docs(session: nox.Session) -> None:
     """The documentation site; a warning is an error."""
-    needs = [line for package in PACKAGES.values() for line in wheel_requirements(package, all_extras(package))]
-    install(session, *dict.fromkeys(needs), *root_group("docs"))
+    needs = [whole(package) for package in PACKAGES.values()]
+    install(session, *dict.fromkeys(needs), *group("docs"))
     session.run(
         "sphinx-build", "-W", "--keep-going", "-E", "-q", "-b", "html", "docs", "docs/_build/html", env=ENVIRONMENT
     )
@@ -401,12 +408,16 @@ def lock(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def release_check(session: nox.Session) -> None:
-    """Tag = version = changelog, sdist and wheel build without the workspace; `-- TAG`, else every package as it is."""
-    install(session, *root_group("wheel"))
+    """Build into dist/ what `-- TAG` releases (every package, without one) and check tag, version, changelog, wheel."""
+    install(session, *group("wheel"))
+    out = ROOT / "dist"
+    shutil.rmtree(out, ignore_errors=True)
     for tag in session.posargs or [f"{package.dist}-v{package.version}" for package in PACKAGES.values()]:
         session.run("python", "tools/release.py", tag, env=ENVIRONMENT)
-        package = next(p for p in PACKAGES.values() if tag.startswith(f"{p.dist}-v"))
-        out = Path(session.create_tmp()) / "dist"
-        shutil.rmtree(out, ignore_errors=True)
-        uv("build", "--no-sources", "--build-constraints", constraints(), "--out-dir", out, package.path)
-        session.run("python", "-m", "twine", "check", "--strict", *map(str, out.glob("*.*")), env=ENVIRONMENT)
+        package = next(p for p in PACKAGES.values() if tag == f"{p.dist}-v{p.version}")
+        uv("build", "--quiet", "--no-sources", "--build-constraints", pins(), "--out-dir", out, package.path)
+        released = next(out.glob(f"{package.dist.replace('-', '_')}-*.whl"))
+        python = environment(f"release-{package.folder}", built(package), *group("wheel"))
+        uv("pip", "install", "--quiet", "--python", python, "--no-deps", "--reinstall", released)
+        session.run(str(python), *conformance(package, released, *BARE), external=True, env=ENVIRONMENT)
+    session.run("python", "-m", "twine", "check", "--strict", *map(str, out.glob("*.*")), env=ENVIRONMENT)

@@ -21,9 +21,14 @@ FAKE = "0.1.999"
 """Inside every sibling's range and above every real version: what an impostor would offer."""
 
 
+SESSION = {"VIRTUAL_ENV", "UV_PROJECT_ENVIRONMENT", "UV_PYTHON"}
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name not in SESSION}
+"""The stranger's: not that of the session which runs this script."""
+
+
 def run(*command: str | Path, cwd: Path) -> str:
     """Run a command and return what it printed; its errors go to our stderr."""
-    return subprocess.run(command, cwd=cwd, check=True, stdout=subprocess.PIPE, text=True).stdout
+    return subprocess.run(command, cwd=cwd, env=ENVIRONMENT, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
 def uv(*arguments: str | Path, cwd: Path) -> str:
@@ -79,8 +84,8 @@ def installed(folder: Path) -> dict[str, str]:
 
 
 def check(package: Package, found: dict[str, str], folder: Path, how: str) -> None:
-    """Exit unless the package and its hard siblings, at their real versions, are all of ours that came along."""
-    hard = [member for member in closure(package) if member is package or member.dist in hard_siblings(package)]
+    """Exit unless the package and its siblings, at their real versions, are all of ours that came along."""
+    hard = closure(package, extras=False)
     ours = {name: version for name, version in found.items() if name in RELEASED}
     if ours != {member.dist: member.version for member in hard}:
         sys.exit(f"{how}: of ours came {ours}, expected {[member.dist for member in hard]}")
@@ -91,13 +96,6 @@ def check(package: Package, found: dict[str, str], folder: Path, how: str) -> No
     if version != package.version:
         sys.exit(f"{how}: imported version {version!r}, expected {package.version!r}")
     print(f"{how}: {ours}, {len(found)} distributions in all")
-
-
-def hard_siblings(package: Package) -> set[str]:
-    """Return the siblings that a plain install brings, at any depth."""
-    by_dist = {member.dist: member for member in packages().values()}
-    direct = {name for name in package.siblings if any(line.startswith(name) for line in package.requirements)}
-    return direct | {deeper for name in direct for deeper in hard_siblings(by_dist[name])}
 
 
 def major_minor_range(package: Package) -> str:

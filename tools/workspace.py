@@ -68,10 +68,9 @@ class Package:
         """The console script, if there is one."""
         return next(iter(self.pyproject["project"].get("scripts", {})), None)
 
-    @property
-    def siblings(self) -> set[str]:
-        """The distributions of this workspace that any requirement or extra of the package names."""
-        named = [*self.requirements, *(line for lines in self.extras.values() for line in lines)]
+    def siblings(self, *, extras: bool) -> set[str]:
+        """The distributions of this workspace that a requirement, or with `extras` an extra, names."""
+        named = [*self.requirements, *(line for lines in self.extras.values() if extras for line in lines)]
         return {canonical(line) for line in named} & set(RELEASED) - {self.dist}
 
     @property
@@ -90,15 +89,15 @@ def packages() -> dict[str, Package]:
     return {package.folder: package for package in found}
 
 
-def closure(package: Package) -> list[Package]:
-    """Return the package and all siblings it can need, itself first."""
+def closure(package: Package, *, extras: bool = True) -> list[Package]:
+    """Return the package, first, and the siblings that it brings, or with `extras` can bring, at any depth."""
     by_dist = {member.dist: member for member in packages().values()}
     order, queue = [], [package]
     while queue:
         member = queue.pop(0)
         if member not in order:
             order.append(member)
-            queue += [by_dist[name] for name in sorted(member.siblings) if name in by_dist]
+            queue += [by_dist[name] for name in sorted(member.siblings(extras=extras)) if name in by_dist]
     return order
 
 

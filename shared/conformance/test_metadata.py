@@ -27,7 +27,7 @@ def requirements(metadata):
 
 
 def test_siblings_are_those_of_the_design(package):
-    assert package.siblings <= SIBLINGS.get(package.folder, {"sail-core"})
+    assert package.siblings(extras=True) <= SIBLINGS.get(package.folder, {"sail-core"})
 
 
 def test_ranges_on_siblings_are_two_sided(requirements, package):
