@@ -1,0 +1,67 @@
+"""The documentation site. Package pages are generated from packages/: README, then API, claims and changelog."""
+
+import pkgutil
+import sys
+from importlib import import_module
+from pathlib import Path
+
+DOCS = Path(__file__).resolve().parent
+sys.path.insert(0, str(DOCS.parent / "tools"))
+
+from workspace import Package, packages  # noqa: E402
+
+project = "Sail"
+author = "The Sail maintainers"
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.mathjax", "sphinx.ext.napoleon"]
+exclude_patterns = ["_build"]
+html_theme = "furo"
+html_title = "Sail"
+myst_enable_extensions = ["dollarmath", "deflist"]
+myst_heading_anchors = 3
+autodoc_member_order = "groupwise"
+autodoc_typehints = "description"
+autodoc_typehints_description_target = "documented_params"
+python_display_short_literal_types = True
+
+
+def public_modules(package: Package) -> list[str]:
+    """Return the modules whose names a user may import, the package itself first."""
+    top = import_module(package.module)
+    names = [module.name for module in pkgutil.walk_packages(top.__path__, f"{package.module}.")]
+    inner = ("._", ".cli", ".demo")
+    return [package.module, *(name for name in names if not any(part in name for part in inner))]
+
+
+def package_page(package: Package) -> str:
+    """Return one package's page: its README is its index page here too."""
+    source = f"../../packages/{package.folder}"
+    parts = [f"```{{include}} {source}/README.md\n:relative-images:\n:relative-docs: ../../\n```", "## API"]
+    modules = public_modules(package)
+    parts += [f"### {name}\n\n```{{eval-rst}}\n.. automodule:: {name}\n   :members:\n```" for name in modules]
+    if (DOCS / "claims" / f"{package.folder}.md").exists():
+        parts.append(
+            f"## Claims\n\nWhat the papers claim and what was measured: [claims](../claims/{package.folder}.md)."
+        )
+    changes = ":start-after: '# Changelog'\n:heading-offset: 2"
+    parts.append(f"## Changes\n\n```{{include}} {source}/CHANGELOG.md\n{changes}\n```")
+    return "\n\n".join(parts) + "\n"
+
+
+def packages_index() -> str:
+    """Return the index of the packages, from their own descriptions."""
+    rows = [f"| [{p.folder}]({p.folder}.md) | {p.pyproject['project']['description']} |" for p in packages().values()]
+    table = "\n".join(["| package | what it is |", "|---|---|", *rows])
+    return f"# Packages\n\n{table}\n\n```{{toctree}}\n:hidden:\n:glob:\n\n*\n```\n"
+
+
+def write_package_pages(*_: object) -> None:
+    """Write docs/packages/*.md, which git ignores."""
+    pages = {package.folder: package_page(package) for package in packages().values()} | {"index": packages_index()}
+    (DOCS / "packages").mkdir(exist_ok=True)
+    for name, text in pages.items():
+        (DOCS / "packages" / f"{name}.md").write_text(text, encoding="utf-8")
+
+
+def setup(app: object) -> None:
+    """Generate the pages before Sphinx looks for them."""
+    app.connect("config-inited", write_package_pages)

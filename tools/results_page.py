@@ -1,0 +1,34 @@
+"""Print every goal of benchmarks/goals/ as met, missed or unmeasured, and render benchmarks/README.md from the rows."""
+
+import json
+import tomllib
+
+from sail_core.bench import check, report
+from workspace import ROOT, packages
+
+HEAD = """# Benchmarks
+
+Rendered from `results/` by `nox -s bench_check`; `nox -s bench` measures. A ratio compares with a peer in the same
+process and run, so it travels better than a time; above 1 is faster than the peer. What was not measured has no value.
+"""
+
+
+def main() -> None:
+    """Check the goals, print them, and write the page."""
+    parts = [HEAD]
+    for folder in packages():
+        paths = sorted((ROOT / "benchmarks" / "results" / folder).glob("*.jsonl"))
+        rows = [json.loads(line) for path in paths if path.stem != "claims" for line in path.read_text().splitlines()]
+        goals = ROOT / "benchmarks" / "goals" / f"{folder}.toml"
+        results = check(rows, tomllib.loads(goals.read_text())) if goals.exists() else []
+        for result in results:
+            print(f"{folder}: {result}")
+        listed = "\n".join(f"- {result}" for result in results) or "No goals."
+        parts.append(
+            f"## {folder}\n\n### Goals\n\n{listed}\n\n### Rows\n\n{report(rows) if rows else 'Not measured yet.'}\n"
+        )
+    (ROOT / "benchmarks" / "README.md").write_text("\n".join(parts), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
