@@ -6,26 +6,15 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
 
+import torch
 from torch import nn
 
 from ._blocks import Adapter, find_adapter
 from ._dia import DIA, Init
-from ._stage import Stage
+from ._stage import AttachConfig, Stage
 
 _ATTENTIONS = {"dia": DIA}
 _COMMON = {"reduction", "init", "device", "dtype"}  # arguments of an attention that attach names itself
-
-
-@dataclass(frozen=True)
-class AttachConfig:
-    """Everything that is needed to attach again: the arguments of ``attach`` with their defaults filled in."""
-
-    name: str
-    stages: tuple[int, ...]
-    reduction: int
-    init: Init
-    check_finite: bool
-    options: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -94,7 +83,9 @@ def attach(
     A stage is an ``nn.Sequential`` of residual blocks of torchvision, timm, ``cifar_resnet`` or a class given to
     ``register_block_adapter``. The attention acts where timm puts its own: on the branch, after its last norm and
     before the skip is added. Every key of the model's state dict stays; the new keys are below ``<stage>.<name>``.
-    Build the optimizer afterwards: it must see the new parameters.
+    Build the optimizer afterwards: it must see the new parameters. A stage with attention computes its blocks layer by
+    layer, so a forward hook belongs on the stage, on ``<stage>.<name>`` (called once a block, in order) or on a layer
+    inside a block, not on the block.
 
     Args:
         model: The network, changed in place. The new parameters take the device and dtype of each stage.
@@ -134,8 +125,8 @@ def attach(
     if unknown := sorted(options.keys() - known):
         takes = sorted({"stages", "reduction", "init", "check_finite"} | known)
         raise TypeError(f"unknown option {unknown[0]!r} for attention {name!r}; it takes {takes}")
-    if attached := [stage.path for stage in _attached(model)]:
-        raise ValueError(f"an attention is attached already at {attached}; call detach(model) first")
+    if attached := _attached(model):
+        raise ValueError(f"an attention is attached already at {list(attached)}; call detach(model) first")
 
     found = list(_find_stages(model, ""))
     if not found:
@@ -173,23 +164,22 @@ def detach(model: nn.Module) -> nn.Module:
     attached = _attached(model)
     if not attached:
         raise ValueError(f"no attention is attached to this {type(model).__name__}")
-    for stage in attached:
-        _replace(model, stage.path, stage.restore())
+    for path, stage in attached.items():
+        _replace(model, path, stage.restore())
     return model
 
 
 def attached_config(model: nn.Module) -> AttachConfig | None:
     """Return what ``attach`` was called with, or None for a plain model."""
-    attached = _attached(model)
-    return attached[0].config if attached else None
+    return next((stage.config for stage in _attached(model).values()), None)
 
 
-def _attached(model: nn.Module) -> list[Stage]:
-    return [module for module in model.modules() if isinstance(module, Stage)]
+def _attached(model: nn.Module) -> dict[str, Stage]:
+    return {path: module for path, module in model.named_modules() if isinstance(module, Stage)}
 
 
 def _find_stages(module: nn.Module, path: str) -> Iterator[tuple[str, nn.Sequential, tuple[Adapter, ...]]]:
-    adapters = [find_adapter(child) for child in module.children()] if isinstance(module, nn.Sequential) else []
+    adapters = [find_adapter(child) for child in module] if isinstance(module, nn.Sequential) else []
     complete = tuple(adapter for adapter in adapters if adapter is not None)
     if isinstance(module, nn.Sequential) and adapters and len(complete) == len(adapters):
         if not path:
@@ -215,7 +205,7 @@ def _build(
         widths = [adapter.channels(block) for adapter, block in zip(adapters, plain, strict=True)]
         if len(set(widths)) > 1:
             raise ValueError(f"the blocks have different widths {widths}, and one cell serves one width")
-        like = next(plain.parameters())
+        like = next(plain.parameters(), torch.empty(0))
         cell = attention(
             widths[0],
             reduction=config.reduction,
@@ -226,15 +216,8 @@ def _build(
         )
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    return Stage(
-        plain,
-        adapters=adapters,
-        attention=config.name,
-        cell=cell.train(plain.training),
-        path=path,
-        check_finite=config.check_finite,
-        config=config,
-    )
+    decompose = tuple(adapter.decompose for adapter in adapters)
+    return Stage(plain, decompose=decompose, cell=cell.train(plain.training), config=config, path=path)
 
 
 def _replace(model: nn.Module, path: str, module: nn.Module) -> None:
@@ -243,11 +226,6 @@ def _replace(model: nn.Module, path: str, module: nn.Module) -> None:
 
 
 def _row(stage: Stage) -> AttachRow:
-    cell: DIA = getattr(stage, stage.attention)
     blocks = tuple(f"{stage.path}.{name}" for name in stage.block_names)
-    return AttachRow(
-        f"{stage.path}.{stage.attention}",
-        cell.channels,
-        sum(parameter.numel() for parameter in cell.parameters()),
-        blocks,
-    )
+    parameters = sum(parameter.numel() for parameter in stage.cell.parameters())
+    return AttachRow(f"{stage.path}.{stage.config.name}", stage.cell.channels, parameters, blocks)

@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict
 from os import PathLike
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import safetensors.torch
 import torch
@@ -13,6 +13,7 @@ from sail_core.runs import write_atomic
 from torch import Tensor, nn
 
 from ._attach import attach, attached_config, detach
+from ._stage import AttachConfig
 
 _KEY = "dia_attention"
 Model = TypeVar("Model", bound=nn.Module)
@@ -68,8 +69,16 @@ def load(path: str | PathLike[str], model: Model) -> Model:
         raise ValueError("an attention is attached already; load wants the plain model, so call detach(model) first")
     config, tensors = _read(path)
     try:
-        attach(model, config.pop("name"), **config.pop("options"), **config)
-    except (KeyError, TypeError, ValueError) as error:
+        attach(
+            model,
+            config.name,
+            stages=config.stages,
+            reduction=config.reduction,
+            init=config.init,
+            check_finite=config.check_finite,
+            **config.options,
+        )
+    except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: the saved attention does not fit this {type(model).__name__}: {error}") from error
     if wrong := _mismatch(model.state_dict(), tensors):
         detach(model)
@@ -78,15 +87,18 @@ def load(path: str | PathLike[str], model: Model) -> Model:
     return model
 
 
-def _read(path: str | PathLike[str]) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def _read(path: str | PathLike[str]) -> tuple[AttachConfig, dict[str, Tensor]]:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             if _KEY not in metadata:
                 raise ValueError(f"{path}: not written by dia_attention.save (no {_KEY!r} in its metadata)")
-            return json.loads(metadata[_KEY]), {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (SafetensorError, json.JSONDecodeError) as error:
+            config = AttachConfig(**json.loads(metadata[_KEY]))
+            return config, {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
         raise ValueError(f"{path}: not a whole safetensors file ({error})") from error
+    except (json.JSONDecodeError, TypeError) as error:
+        raise ValueError(f"{path}: the description of the attention in its metadata is damaged ({error})") from error
 
 
 def _mismatch(expected: dict[str, Tensor], got: dict[str, Tensor]) -> str:

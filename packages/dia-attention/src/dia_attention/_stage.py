@@ -1,16 +1,29 @@
 """A stage of residual blocks that threads the state of one shared attention cell through its blocks."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from sail_core.ops import recalibrate
 from torch import Tensor, nn
 
-from ._blocks import Adapter
-from ._dia import DIA
+from ._blocks import Decompose
+from ._dia import DIA, Init
 
 State = tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class AttachConfig:
+    """Everything that is needed to attach again: the arguments of ``attach`` with their defaults filled in."""
+
+    name: str
+    stages: tuple[int, ...]
+    reduction: int
+    init: Init
+    check_finite: bool
+    options: dict[str, Any]
 
 
 class Stage(nn.Module):
@@ -25,34 +38,36 @@ class Stage(nn.Module):
 
     Args:
         plain: The stage to take over; it keeps its blocks and comes back with ``detach``.
-        adapters: One a block.
-        attention: The attention's name.
+        decompose: The decomposition of each block.
         cell: The shared cell.
-        path: The stage's path in the model, for messages.
-        check_finite: Whether to look for NaN and infinity before each gate.
         config: What ``attach`` was called with.
+        path: The stage's path in the model, for messages.
     """
 
     def __init__(
         self,
         plain: nn.Sequential,
         *,
-        adapters: tuple[Adapter, ...],
-        attention: str,
+        decompose: tuple[Decompose, ...],
         cell: DIA,
+        config: AttachConfig,
         path: str,
-        check_finite: bool,
-        config: Any,
     ) -> None:
         super().__init__()
-        self.block_names = tuple(name for name, _ in plain.named_children())
-        for name, block in plain.named_children():
+        self.block_names = tuple(plain._modules)  # named_children() would leave out a block that occurs twice
+        for name, block in zip(self.block_names, plain, strict=True):
             self.add_module(name, block)
-        self.add_module(attention, cell)
+        self.add_module(config.name, cell)
+        self.config, self.path = config, path
+        self._decompose = decompose
         self._plain = (plain,)  # in a tuple, so that it is no child
-        self._decompose = tuple(adapter.decompose for adapter in adapters)
-        self.attention, self.path, self.check_finite, self.config = attention, path, check_finite, config
         self.training = plain.training
+
+    @property
+    def cell(self) -> DIA:
+        """The shared cell."""
+        cell: DIA = getattr(self, self.config.name)
+        return cell
 
     def forward(self, x: Tensor) -> Tensor:
         """Map features ``(B, C_in, H, W)`` to ``(B, C, H', W')``; the state starts at zero."""
@@ -62,7 +77,7 @@ class Stage(nn.Module):
         return x
 
     def _step(self, index: int, x: Tensor, state: State) -> tuple[Tensor, State]:
-        cell: DIA = getattr(self, self.attention)
+        cell = self.cell
         branch, skip, tail = self._decompose[index](self[index], x)
         self._check(index, branch, cell.channels)
         state = state or cell.initial_state(branch)
@@ -76,9 +91,9 @@ class Stage(nn.Module):
         block = f"{self.path}.{self.block_names[index]}"
         if branch.ndim != 4 or branch.shape[1] != channels:
             raise ValueError(
-                f"{block}: {self.attention} expects a residual branch (B, {channels}, H, W), got {tuple(branch.shape)}"
+                f"{block}: {self.config.name} expects a branch (B, {channels}, H, W), got {tuple(branch.shape)}"
             )
-        if self.check_finite and not torch.isfinite(branch).all():
+        if self.config.check_finite and not torch.isfinite(branch).all():
             raise ValueError(f"{block}: the residual branch holds NaN or infinity, found by check_finite=True")
 
     def __len__(self) -> int:
