@@ -169,7 +169,7 @@ def unflatten(tree: Any, tensors: dict[str, torch.Tensor]) -> Any:
             return int(body, 16)
         if kind == "float":
             return float(body)
-        if kind == "numpy":
+        if kind == "numpy" and np.dtype(body[0]).kind in "biuf":
             return np.dtype(body[0]).type(unflatten(body[1], tensors))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{type(error).__name__}: {error}") from error
