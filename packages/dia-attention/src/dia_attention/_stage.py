@@ -109,6 +109,11 @@ class Stage(nn.Module):
     def _piece(self, index: int) -> Callable[[Any], Any]:
         def run(carried: Any) -> Any:
             x, *state = carried if index else (carried,)
+            if x.requires_grad and index and not torch.is_grad_enabled():
+                raise RuntimeError(
+                    f"{self.path}: reentrant checkpointing loses the gradient of the state of {self.config.name!r} "
+                    "between blocks; use the non-reentrant kind (use_reentrant=False)"
+                )
             x, after = self._step(index, x, tuple(state))
             return x if index == len(self) - 1 else (x, *after)
 

@@ -1,0 +1,50 @@
+"""One of two processes of test_ddp.py: train a shard under DistributedDataParallel and write the weights."""
+
+import sys
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from dia_attention import cifar_resnet
+from safetensors.torch import save_file
+from sail_core.ops import backend
+from torch.nn.parallel import DistributedDataParallel
+
+
+def batches(steps):
+    """The same global batches in every process: eight images and labels a step."""
+    generator = torch.Generator().manual_seed(3)
+    for _ in range(steps):
+        yield torch.randn(8, 3, 8, 8, generator=generator), torch.randint(10, (8,), generator=generator)
+
+
+def network():
+    """A net without BatchNorm, whose mean gradient over shards is the gradient of the whole batch."""
+    torch.manual_seed(0)
+    return cifar_resnet(20, attention="dia", norm=None)
+
+
+def train(model, shard, steps):
+    """SGD on ``shard`` of every batch."""
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+    for images, labels in batches(steps):
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(model(images[shard]), labels[shard]).backward()
+        optimizer.step()
+
+
+def main(rank, folder, form, steps):
+    """Train the even or the odd images, by rank."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=Path(folder, "store").as_uri(), rank=rank, world_size=2)
+    net = network()
+    if rank:  # what DDP broadcasts must replace this
+        torch.nn.init.zeros_(net.layer1.dia.w_ih1)
+    with backend(form):
+        train(DistributedDataParallel(net), slice(rank, None, 2), steps)
+    save_file(net.state_dict(), Path(folder, f"rank{rank}.safetensors"))
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), sys.argv[2], sys.argv[3], int(sys.argv[4]))
