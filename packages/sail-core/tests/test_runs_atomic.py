@@ -16,7 +16,7 @@ def test_content_parents_and_replacement(tmp_path):
     assert path.read_bytes() == "é\r\n".encode()
     write_atomic(str(path), b"\x00\xff")
     assert path.read_bytes() == b"\x00\xff"
-    assert os.listdir(path.parent) == ["file"]
+    assert list(path.parent.iterdir()) == [path]
 
 
 @pytest.mark.parametrize("call", ["fsync", "replace"])
@@ -31,7 +31,7 @@ def test_a_failure_keeps_the_old_file_and_leaves_nothing(tmp_path, monkeypatch, 
     with pytest.raises(OSError, match="No space left"):
         write_atomic(path, "new")
     assert path.read_text() == "old"
-    assert os.listdir(tmp_path) == ["file"]
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_the_data_are_on_the_disk_before_the_name(tmp_path, monkeypatch):
@@ -62,4 +62,4 @@ def test_the_mode_is_that_of_an_ordinary_file(tmp_path):
 def test_other_types_are_refused(tmp_path, data):
     with pytest.raises(TypeError, match="bytes or str"):
         write_atomic(tmp_path / "file", data)
-    assert os.listdir(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []

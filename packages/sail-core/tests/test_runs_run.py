@@ -52,7 +52,7 @@ def test_files(tmp_path):
     assert stored == {
         "class": "Config",
         "config": {
-            "out": os.path.join("runs", "a"),
+            "out": str(Path("runs/a")),
             "norm": "BATCH",
             "optimizer": {"lr": 0.1, "betas": [0.9, 0.999]},
             "clip": "Infinity",
@@ -129,7 +129,7 @@ def test_rows_are_strict_json_and_lose_nothing(tmp_path):
     assert row["third"] == 1 / 3
     assert (row["step"], row["half"], row["count"], row["flag"], row["none"]) == (4, 0.5, 3, True, None)
     assert row["text"] == "zeile\nzwei"
-    assert list(row)[0] == "step"
+    assert next(iter(row)) == "step"
 
 
 @pytest.mark.parametrize("value", [[1], {"a": 1}, object(), b"x", 1j])

@@ -43,24 +43,22 @@ def test_seeds_of_another_type(seed):
 
 
 def test_deterministic_asks_torch_and_cublas(monkeypatch):
-    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
-    before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
-    try:
-        torch.backends.cudnn.benchmark = True
-        seed_everything(1)
-        assert not torch.are_deterministic_algorithms_enabled()
-        assert "CUBLAS_WORKSPACE_CONFIG" not in os.environ
-        seed_everything(1, deterministic=True)
-        assert torch.are_deterministic_algorithms_enabled()
-        assert not torch.backends.cudnn.benchmark
-        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
-        monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":16:8")
-        seed_everything(1, deterministic=True)
-        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":16:8"
-    finally:
-        torch.use_deterministic_algorithms(before[0])
-        torch.backends.cudnn.benchmark = before[1]
-        monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    asked = []  # the real call imports torch's compiler, which takes seconds
+    monkeypatch.setattr(torch, "use_deterministic_algorithms", asked.append)
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "unset below, so that the end of the test unsets it again")
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
+    seed_everything(1)
+    assert asked == []
+    assert torch.backends.cudnn.benchmark
+    assert "CUBLAS_WORKSPACE_CONFIG" not in os.environ
+    seed_everything(1, deterministic=True)
+    assert asked == [True]
+    assert not torch.backends.cudnn.benchmark
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":16:8")
+    seed_everything(1, deterministic=True)
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":16:8"
 
 
 @pytest.mark.parametrize("half_drawn", [False, True])
@@ -98,11 +96,16 @@ def test_cuda_states(tmp_path):
 def train(directory, *, until, interrupt=None):
     """Train a small net with every kind of state, resuming what the directory holds."""
     seed_everything(0)
-    net = torch.nn.Sequential(torch.nn.Linear(6, 16), torch.nn.BatchNorm1d(16), torch.nn.Dropout(0.3), torch.nn.Linear(16, 1))
+    net = torch.nn.Sequential(
+        torch.nn.Linear(6, 16), torch.nn.BatchNorm1d(16), torch.nn.Dropout(0.3), torch.nn.Linear(16, 1)
+    )
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-2)
     scheduler = torch.optim.lr_scheduler.SequentialLR(
         optimizer,
-        [torch.optim.lr_scheduler.LinearLR(optimizer, 0.1, total_iters=4), torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 20)],
+        [
+            torch.optim.lr_scheduler.LinearLR(optimizer, 0.1, total_iters=4),
+            torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 20),
+        ],
         milestones=[4],
     )
     step = 0

@@ -106,13 +106,11 @@ def test_single_values(tmp_path, value):
     assert same(through_disk(tmp_path, {"a": [value]}), {"a": [value]})
 
 
-DTYPES = (
-    "float64 float32 float16 bfloat16 int64 int32 int16 int8 uint8 bool uint16 uint32 uint64 "
-    "float8_e4m3fn float8_e5m2 complex64"
-).split()
+DTYPES = """float64 float32 float16 bfloat16 int64 int32 int16 int8 uint8 bool uint16 uint32 uint64
+float8_e4m3fn float8_e5m2 complex64"""
 
 
-@pytest.mark.parametrize("name", DTYPES)
+@pytest.mark.parametrize("name", DTYPES.split())
 @pytest.mark.parametrize("shape", [(), (0,), (3, 0, 2), (2, 3)], ids=str)
 def test_every_dtype_and_shape(tmp_path, name, shape):
     dtype = getattr(torch, name)
@@ -140,7 +138,9 @@ def test_views_and_shared_storage(tmp_path):
         "empty": [base[:0], base[:0]],
         "grad": torch.ones(2, requires_grad=True) * 2,
     }
-    expected = {name: value if isinstance(value, list) else value.detach().resolve_conj() for name, value in state.items()}
+    expected = {
+        name: value if isinstance(value, list) else value.detach().resolve_conj() for name, value in state.items()
+    }
     expected["negative"] = expected["negative"].resolve_neg()
     assert same(through_disk(tmp_path, state), expected)
 
@@ -160,7 +160,13 @@ def test_tied_weights_are_stored_once_and_come_back_tied(tmp_path):
 
 
 def test_keys_that_would_collide_as_paths(tmp_path):
-    state = {"a": {"b": torch.tensor(1)}, "a/b": torch.tensor(2), 0: torch.tensor(3), "0": torch.tensor(4), "": torch.tensor(5)}
+    state = {
+        "a": {"b": torch.tensor(1)},
+        "a/b": torch.tensor(2),
+        0: torch.tensor(3),
+        "0": torch.tensor(4),
+        "": torch.tensor(5),
+    }
     assert same(through_disk(tmp_path, state), state)
     assert same(through_disk(tmp_path, {"\ud800": torch.tensor(1)}), {"\ud800": torch.tensor(1)})
 
@@ -216,7 +222,15 @@ def test_a_state_that_contains_itself(tmp_path):
 
 @pytest.mark.parametrize(
     "tree",
-    ['{"set": []}', '{"tensor": "/absent"}', '{"dict": [[1]]}', "{}", '{"numpy": ["object", 1]}', '{"dict": 3}', "[" * 99_999],
+    [
+        '{"set": []}',
+        '{"tensor": "/absent"}',
+        '{"dict": [[1]]}',
+        "{}",
+        '{"numpy": ["object", 1]}',
+        '{"dict": 3}',
+        "[" * 99_999,
+    ],
 )
 def test_foreign_json_is_refused(tmp_path, tree):
     path = save_state(tmp_path, {}, step=0)

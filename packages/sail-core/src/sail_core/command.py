@@ -127,15 +127,14 @@ def _deferred(command: Command) -> Callable[..., Callable[[], int | None]]:
 
 
 def _usage_error(box: str, prog: str) -> str:
-    """Reduce tyro's framed message to its first paragraph, on one line."""
-    plain = re.sub(r"\x1b\[[0-9;]*m", "", box)
+    """Reduce tyro's message, a title and paragraphs between rules, to the first paragraph on one line."""
+    _, *lines = re.sub(r"\x1b\[[0-9;]*m", "", box).splitlines() or [""]
     words: list[str] = []
-    for line in plain.splitlines():
-        text = line.strip(" │|")
-        if text.startswith(("╭", "+-", "╰")) or not text:
-            continue
-        if set(text) <= set("─-"):
+    for line in lines:
+        text = line.strip(" │╰╯")
+        if text.strip("─-"):
+            words += text.split()
+        elif words:
             break
-        words.append(text)
-    message = " ".join(words).replace("Error parsing __tyro-dummy-inner__.config: ", "")
+    message = " ".join(words or box.split()).replace("Error parsing __tyro-dummy-inner__.config: ", "")
     return f"{message.rstrip('.')}; {prog} --help explains the usage"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from types import TracebackType
 from typing import Final
 
@@ -44,12 +45,13 @@ class needs:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if not isinstance(error, ModuleNotFoundError) or not error.name or "." in error.name:
+        if not isinstance(error, ModuleNotFoundError) or not error.name:
             return
-        if _raised_by_an_imported_module(traceback):
+        host = error.name.partition(".")[0]
+        if sys.modules.get(host) is not None or _raised_by_an_imported_module(traceback):
             return
         raise MissingExtra(
-            f"{self._dist} {self._extra} needs {error.name}: pip install '{self._dist}[{self._extra}]'", name=error.name
+            f"{self._dist} {self._extra} needs {host}: pip install '{self._dist}[{self._extra}]'", name=host
         ) from error
 
 
