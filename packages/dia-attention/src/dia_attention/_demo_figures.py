@@ -1,0 +1,157 @@
+"""The demo's four figures, drawn from what report.json and the trainings' metrics.jsonl hold."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from matplotlib import colormaps
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from sail_core.report import figure_style
+from torch import Tensor
+
+_COLOURS = {"plain": "#D55E00", "DIA": "#0072B2"}  # Okabe and Ito's vermilion and blue
+_MARKS = {"plain": "o", "DIA": "D"}
+
+
+def accuracies(table: Mapping[str, Mapping[str, Any]]) -> Figure:
+    """Test accuracy of every seed, pairs joined, beside the paired differences with their 95 % intervals."""
+    with figure_style():
+        figure = Figure(figsize=(9, 0.9 + 0.8 * len(table)))
+        left, right = figure.subplots(1, 2, width_ratios=(1.5, 1), sharey=True)
+        for row, cell in enumerate(table.values()):
+            values = {network: [100 * value for value in cell[network]["test"]] for network in _COLOURS}
+            count = len(values["plain"])
+            places = [row + (index - (count - 1) / 2) * 0.5 / max(1, count - 1) for index in range(count)]
+            for place, plain, dia in zip(places, values["plain"], values["DIA"], strict=True):
+                left.plot([plain, dia], [place, place], color="0.75", linewidth=1, zorder=1)
+            for network, colour in _COLOURS.items():
+                left.scatter(values[network], places, color=colour, marker=_MARKS[network], s=22, zorder=2)
+            found = cell["verdict"]
+            mean, (low, high) = 100 * found.measured, (100 * end for end in found.interval)
+            right.plot([low, high], [row, row], color="0.2", linewidth=2)
+            right.plot([mean], [row], "s", color="0.2")
+            right.annotate(
+                f"{mean:+.1f}  [{low:+.1f}, {high:+.1f}]",
+                (mean, row),
+                xytext=(0, 8),
+                textcoords="offset points",
+                ha="center",
+                fontsize="small",
+            )
+        left.set_yticks(range(len(table)), [name.replace("-", " ") for name in table])
+        left.set_ylim(len(table) - 0.5, -0.6)
+        left.set_xlabel("test accuracy, % (a pair of points is one seed)")
+        left.axvline(10, color="0.6", linestyle=":", linewidth=1)
+        left.set_xlim(5, 102)
+        right.axvline(0, color="0.6", linewidth=1)
+        right.margins(x=0.15)
+        right.set_xlabel("DIA - plain, points (95 % paired t)")
+        handles = [Line2D([], [], color=colour, marker=_MARKS[name], linestyle="") for name, colour in _COLOURS.items()]
+        handles.append(Line2D([], [], color="0.6", linestyle=":"))
+        figure.legend(handles, [*_COLOURS, "chance"], loc="outside upper center", ncols=3, frameon=False)
+    return figure
+
+
+def curves(runs: Sequence[tuple[str, str, Path, int | None]]) -> Figure:
+    """Training loss of every seed with the median over seeds; a cross where the loss stopped being finite.
+
+    Args:
+        runs: For each training its condition, its network, its metrics.jsonl and its first non-finite step or None.
+    """
+    conditions = list(dict.fromkeys(condition for condition, *_ in runs))
+    with figure_style():
+        figure = Figure(figsize=(2.4 * len(conditions) + 0.6, 3.0))
+        axes = figure.subplots(1, len(conditions), sharey=True, squeeze=False)
+        for axis, condition in zip(axes[0], conditions, strict=True):
+            for network, colour in _COLOURS.items():
+                found = [
+                    (_smooth(_losses(path)), broken)
+                    for one, other, path, broken in runs
+                    if (one, other) == (condition, network)
+                ]
+                for loss, broken in found:
+                    axis.plot(range(1, len(loss) + 1), loss, color=colour, alpha=0.3, linewidth=0.8)
+                    if broken is not None:
+                        axis.plot([broken], [loss[-1] if len(loss) else 2.3], "x", color=colour, markersize=8)
+                whole = [loss for loss, broken in found if broken is None]
+                if whole:
+                    median = torch.stack(whole).median(0).values
+                    axis.plot(range(1, len(median) + 1), median, color=colour, linewidth=2)
+            axis.set_title(condition.replace("-", " "))
+            axis.set_xlabel("step")
+            axis.axhline(2.3026, color="0.6", linestyle=":", linewidth=1)
+        axes[0, 0].set_yscale("log")
+        axes[0, 0].set_ylabel("training loss, nats")
+        handles = [Line2D([], [], color=colour, linewidth=2) for colour in _COLOURS.values()]
+        handles += [Line2D([], [], color="0.6", linestyle=":"), Line2D([], [], color="0.3", marker="x", linestyle="")]
+        names = [*_COLOURS, "guessing, ln 10", "first non-finite loss"]
+        figure.legend(handles, names, loc="outside lower center", ncols=4, frameon=False)
+    return figure
+
+
+def correlations(stages: Mapping[str, Tensor]) -> Figure:
+    """Correlation between the gates of the blocks of each stage, one `(L, L)` matrix a stage."""
+    with figure_style():
+        figure = Figure(figsize=(2.7 * len(stages) + 0.9, 3.0))
+        axes = figure.subplots(1, len(stages), squeeze=False)
+        for axis, (stage, matrix) in zip(axes[0], stages.items(), strict=True):
+            image = axis.imshow(matrix, vmin=-1, vmax=1, cmap="RdBu_r")
+            for row, values in enumerate(matrix.tolist()):
+                for column, value in enumerate(values):
+                    colour = "white" if abs(value) > 0.6 else "black"
+                    axis.text(column, row, f"{value:.2f}", ha="center", va="center", color=colour, fontsize="small")
+            axis.set_title(stage)
+            axis.set_xticks(range(len(matrix)), range(1, len(matrix) + 1))
+            axis.set_yticks(range(len(matrix)), range(1, len(matrix) + 1))
+            axis.set_xlabel("block")
+            axis.grid(visible=False)
+        axes[0, 0].set_ylabel("block")
+        figure.colorbar(image, ax=axes[0].tolist(), label="Pearson correlation of the gates", shrink=0.85)
+    return figure
+
+
+def depth(gates: Mapping[str, Tensor], gradients: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
+    """Left: distribution of the trained gates in every block. Right: gradient norm by depth before training."""
+    with figure_style():
+        figure = Figure(figsize=(9, 3.4))
+        left, right = figure.subplots(1, 2)
+        stages = list(dict.fromkeys(path.rsplit(".", 1)[0] for path in gates))
+        shades = dict(zip(stages, colormaps["viridis"]([0.15, 0.5, 0.8]), strict=False))
+        for place, (path, gate) in enumerate(gates.items(), start=1):
+            parts = left.violinplot(gate.flatten().tolist(), [place], widths=0.85, showmedians=True, showextrema=False)
+            for body in parts["bodies"]:
+                body.set(facecolor=shades[path.rsplit(".", 1)[0]], alpha=0.8)
+            parts["cmedians"].set(color="black", linewidth=1)
+        left.set_xticks(range(1, len(gates) + 1), [path.removeprefix("layer") for path in gates])
+        left.set_ylim(0, 1)
+        left.set_xlabel("block (stage.block)")
+        left.set_ylabel("gate of DIA after training")
+        styles: tuple[Any, ...] = ("-", "--", ":", "-.")
+        for style, networks in zip(styles, gradients.values(), strict=False):
+            for network, norms in networks.items():
+                right.plot(range(1, len(norms) + 1), norms, style, color=_COLOURS[network], linewidth=1.4)
+        right.set_yscale("log")
+        right.set_xlabel("convolution, from the input")
+        right.set_ylabel("gradient norm before training")
+        handles = [Line2D([], [], color=colour) for colour in _COLOURS.values()]
+        handles += [Line2D([], [], color="0.3", linestyle=style) for style, _ in zip(styles, gradients, strict=False)]
+        names = [*_COLOURS, *(condition.replace("-", " ") for condition in gradients)]
+        right.legend(handles, names, fontsize="small", ncols=2)
+    return figure
+
+
+def _losses(path: Path) -> Tensor:
+    """The finite losses of a metrics.jsonl, in the order of the steps."""
+    losses = [json.loads(line)["loss"] for line in path.read_text().splitlines()]
+    return torch.tensor([loss for loss in losses if isinstance(loss, float)])
+
+
+def _smooth(losses: Tensor, width: int = 9) -> Tensor:
+    """A centred running mean of at most `width` steps."""
+    if len(losses) < 2:
+        return losses
+    half = width // 2
+    return torch.stack([losses[max(0, at - half) : at + half + 1].mean() for at in range(len(losses))])

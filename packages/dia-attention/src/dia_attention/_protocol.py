@@ -1,0 +1,165 @@
+"""A protocol file as trainings: what is varied, what is chosen on validation images, and the pool that runs it."""
+
+import json
+import multiprocessing
+import os
+import threading
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ._data import digits
+from ._train import TrainConfig, TrainResult, build, fit
+
+NETWORKS: dict[str, str | None] = {"plain": None, "DIA": "dia"}
+_SELECTION_OFFSET = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Condition:
+    """One row of the design.
+
+    Attributes:
+        claim: What is claimed of DIA against the plain net here.
+        changes: The `TrainConfig` fields in which the condition differs from the protocol's `training`.
+        learning_rates: For each network the candidates; with one candidate nothing is chosen.
+    """
+
+    claim: str
+    changes: dict[str, Any]
+    learning_rates: dict[str, list[float]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """What a demo does, fixed in a file before its run.
+
+    Attributes:
+        seeds: Number of reported seeds, at least 2.
+        selection_seeds: Number of further seeds, disjoint from the reported ones, that choose the learning rates.
+        training: `TrainConfig` fields that all trainings share.
+        conditions: The rows, by name.
+    """
+
+    seeds: int
+    selection_seeds: int
+    training: dict[str, Any]
+    conditions: dict[str, Condition]
+
+    @classmethod
+    def read(cls, path: Path) -> "Protocol":
+        """The protocol of a JSON file.
+
+        Raises:
+            ValueError: It is not a JSON object of exactly these fields.
+            FileNotFoundError: There is no such file.
+        """
+        try:
+            fields = json.loads(path.read_text())
+            rows = {name: Condition(**row) for name, row in fields["conditions"].items()}
+            protocol = cls(**fields | {"conditions": rows})
+            for row in rows:
+                for network in NETWORKS:
+                    protocol.config(row, network, min(rows[row].learning_rates[network]), seed=0)
+            if protocol.seeds < 2:
+                raise ValueError("an interval needs at least 2 seeds")
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path} is not a protocol ({error!r}): compare it with those in the package") from error
+        return protocol
+
+    def config(self, condition: str, network: str, learning_rate: float, *, seed: int) -> TrainConfig:
+        """The training of one cell of the design."""
+        fields = self.training | self.conditions[condition].changes
+        fields |= {"attention": NETWORKS[network], "learning_rate": learning_rate, "seed": seed}
+        return TrainConfig(**fields | {"milestones": tuple(fields.get("milestones", TrainConfig.milestones))})
+
+    def selection(self, first: int) -> list["Job"]:
+        """The trainings that choose learning rates, where there is a choice."""
+        seeds = range(first + _SELECTION_OFFSET, first + _SELECTION_OFFSET + self.selection_seeds)
+        return [
+            Job(condition, network, self.config(condition, network, rate, seed=seed))
+            for condition, row in self.conditions.items()
+            for network in NETWORKS
+            for rate in row.learning_rates[network]
+            for seed in seeds
+            if len(row.learning_rates[network]) > 1
+        ]
+
+    def choose(self, jobs: list["Job"], results: list[TrainResult]) -> dict[tuple[str, str], float]:
+        """The learning rate of each cell: best mean validation accuracy, the smaller rate in a tie."""
+        chosen = {}
+        for condition, row in self.conditions.items():
+            for network in NETWORKS:
+                scores = dict.fromkeys(sorted(row.learning_rates[network]), 0.0)
+                for job, result in zip(jobs, results, strict=True):
+                    if (job.condition, job.network) == (condition, network):
+                        scores[job.config.learning_rate] += result.validation_accuracy
+                chosen[condition, network] = max(scores, key=scores.__getitem__)
+        return chosen
+
+    def reported(self, first: int, rates: dict[tuple[str, str], float]) -> list["Job"]:
+        """The trainings that are reported, at the chosen rates."""
+        return [
+            Job(condition, network, self.config(condition, network, rates[condition, network], seed=seed))
+            for seed in range(first, first + self.seeds)
+            for condition in self.conditions
+            for network in NETWORKS
+        ]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training of a protocol."""
+
+    condition: str
+    network: str
+    config: TrainConfig
+
+    @property
+    def name(self) -> str:
+        """Folder of the training below the demo's output."""
+        return f"{self.condition}_{self.network}_lr{self.config.learning_rate:g}_seed{self.config.seed}"
+
+
+def run_jobs(jobs: list[Job], directory: Path, device: torch.device, *, workers: int, label: str) -> list[TrainResult]:
+    """Train every job below `directory`, some at a time in processes of one thread, and give the results in order.
+
+    A finished training is only read again, a broken one goes on from its checkpoint.
+    """
+    from tqdm import tqdm  # type: ignore[import-untyped]
+
+    if not jobs:
+        return []
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(workers, len(jobs)), context, initializer=_prepare_worker) as pool:
+        futures = [pool.submit(_run_job, job.config, directory / job.name, str(device)) for job in jobs]
+        try:
+            done: Iterable[Any] = as_completed(futures)
+            for future in tqdm(done, total=len(futures), delay=2, disable=None, unit="training", desc=label):
+                future.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return [future.result() for future in futures]
+
+
+def _run_job(config: TrainConfig, directory: Path, device: str) -> TrainResult:
+    data = digits(seed=config.seed, per_class=config.per_class)
+    return fit(build(config), data, config, directory, device=torch.device(device))
+
+
+def _prepare_worker() -> None:
+    """One thread, and no life after the parent: a killed demo leaves no process behind."""
+    torch.set_num_threads(1)
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "a worker has a parent"
+
+    def follow() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
