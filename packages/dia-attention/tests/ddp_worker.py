@@ -1,4 +1,4 @@
-"""One of two processes of test_ddp.py: train a shard under DistributedDataParallel and write the weights."""
+"""One of two processes of test_ddp.py: train a shard under DDP or FSDP2 and write the weights."""
 
 import sys
 from pathlib import Path
@@ -8,6 +8,7 @@ import torch.distributed as dist
 from dia_attention import cifar_resnet
 from safetensors.torch import save_file
 from sail_core.ops import backend
+from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 
@@ -33,18 +34,25 @@ def train(model, shard, steps):
         optimizer.step()
 
 
-def main(rank, folder, form, steps):
+def main(rank, folder, form, steps, wrap):
     """Train the even or the odd images, by rank."""
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=Path(folder, "store").as_uri(), rank=rank, world_size=2)
     net = network()
-    if rank:  # what DDP broadcasts must replace this
-        torch.nn.init.zeros_(net.layer1.dia.w_ih1)
+    if wrap == "ddp":
+        if rank:  # what DDP broadcasts must replace this
+            torch.nn.init.zeros_(net.layer1.dia.w_ih1)
+        model = DistributedDataParallel(net)
+    else:
+        for stage in (net.layer1, net.layer2, net.layer3):
+            fully_shard(stage)
+        model = fully_shard(net)
     with backend(form):
-        train(DistributedDataParallel(net), slice(rank, None, 2), steps)
-    save_file(net.state_dict(), Path(folder, f"rank{rank}.safetensors"))
+        train(model, slice(rank, None, 2), steps)
+    state = {key: value.full_tensor() if wrap == "fsdp" else value for key, value in net.state_dict().items()}
+    save_file(state, Path(folder, f"rank{rank}.safetensors"))
     dist.destroy_process_group()
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2], sys.argv[3], int(sys.argv[4]))
+    main(int(sys.argv[1]), sys.argv[2], sys.argv[3], int(sys.argv[4]), sys.argv[5])

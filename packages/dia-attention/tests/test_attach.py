@@ -252,11 +252,11 @@ def test_meta_device():
     assert torch.equal(detach(net)(x), detach(source)(x))
 
 
-@pytest.mark.parametrize("training", [False, True])
-def test_one_compiled_graph(training):
-    net = cifar_resnet(20, attention="dia").train(training)
+@pytest.mark.parametrize("compiler", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
+def test_one_compiled_graph(compiler):
+    net = cifar_resnet(20, attention="dia")
     twin = copy.deepcopy(net)
-    compiled = torch.compile(twin, fullgraph=True, backend="aot_eager")
+    compiled = torch.compile(twin, fullgraph=True, backend=compiler)
     x = torch.randn(3, 3, 8, 8)
     expected, got = net(x), compiled(x)
     close([got], [expected], 1e-5)

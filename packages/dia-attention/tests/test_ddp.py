@@ -1,4 +1,4 @@
-"""Two real processes under DistributedDataParallel end with the weights of one process on the whole batch."""
+"""Two real processes under DDP or FSDP2 end with the weights of one process on the whole batch."""
 
 import importlib.util
 import os
@@ -14,17 +14,19 @@ WORKER = Path(__file__).with_name("ddp_worker.py")
 
 
 @pytest.mark.parametrize(
-    ("form", "steps"),
+    ("wrap", "form", "steps"),
     [
-        ("joint", 2),
-        pytest.param("reference", 30, marks=pytest.mark.slow),
-        pytest.param("joint", 30, marks=pytest.mark.slow),
+        ("ddp", "joint", 2),
+        pytest.param("ddp", "reference", 30, marks=pytest.mark.slow),
+        pytest.param("ddp", "joint", 30, marks=pytest.mark.slow),
+        pytest.param("fsdp", "reference", 10, marks=pytest.mark.slow),
+        pytest.param("fsdp", "joint", 10, marks=pytest.mark.slow),
     ],
 )
-def test_two_processes_equal_one(tmp_path, form, steps):
+def test_two_processes_equal_one(tmp_path, wrap, form, steps):
     environment = os.environ | {"GLOO_SOCKET_IFNAME": "lo"}
     command = [sys.executable, str(WORKER)]
-    arguments = [str(tmp_path), form, str(steps)]
+    arguments = [str(tmp_path), form, str(steps), wrap]
     workers = [subprocess.Popen([*command, str(rank), *arguments], env=environment) for rank in range(2)]
     try:
         assert [worker.wait(timeout=240) for worker in workers] == [0, 0]

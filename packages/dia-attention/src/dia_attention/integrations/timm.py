@@ -1,7 +1,8 @@
 """timm: the blocks of ``timm.models.resnet`` (ResNet, ResNeXt, Wide ResNet and their stem and downsampling variants).
 
 DropBlock, anti-aliasing and stochastic depth keep their places; stochastic depth drops the gated branch, as it does
-with timm's own attention. ``set_grad_checkpointing`` works block by block.
+with timm's own attention. ``set_grad_checkpointing`` works block by block, with the non-reentrant checkpoints that are
+timm's default; the reentrant kind is refused.
 """
 
 from typing import Any
