@@ -16,6 +16,8 @@ from sail_core.command import _usage_error, main
 from sail_core.extras import needs
 from sail_core.runs import CheckpointError
 
+pytest.importorskip("tyro")
+
 
 @dataclass(frozen=True)
 class Config:

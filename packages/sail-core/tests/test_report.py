@@ -11,12 +11,14 @@ import sys
 
 import numpy as np
 import pytest
-import scipy.stats
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
-from matplotlib.figure import Figure
 from sail_core.report import Interval, Report, Verdict, figure_style, paired_interval, verdict
+
+stats = pytest.importorskip("scipy.stats")
+hypothesis = pytest.importorskip("hypothesis")
+matplotlib = pytest.importorskip("matplotlib")
+Figure = pytest.importorskip("matplotlib.figure").Figure
+st = hypothesis.strategies
 
 KEYS = "package version seed profile device protocol env seconds metrics verdicts figures"
 
@@ -25,7 +27,7 @@ def report(**options):
     return Report("dia-attention", "0.1.0", seed=3, profile="default", device="cpu", **options)
 
 
-@given(
+@hypothesis.given(
     st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=30),
     st.sampled_from([0.5, 0.9, 0.95, 0.99]),
 )
@@ -33,7 +35,7 @@ def test_intervals_agree_with_scipy(values, confidence):
     if np.std(values) < 1e-6:
         return
     got = paired_interval(values, confidence=confidence)
-    low, high = scipy.stats.ttest_1samp(values, 0).confidence_interval(confidence)
+    low, high = stats.ttest_1samp(values, 0).confidence_interval(confidence)
     assert got.mean == pytest.approx(np.mean(values), abs=1e-9)
     assert (got.low, got.high) == (pytest.approx(low, rel=1e-6, abs=1e-6), pytest.approx(high, rel=1e-6, abs=1e-6))
 
@@ -195,8 +197,6 @@ def test_the_same_figure_gives_the_same_bytes(tmp_path):
 
 
 def test_the_style_ends_with_its_block():
-    import matplotlib
-
     before = dict(matplotlib.rcParams)
     with figure_style():
         colours = matplotlib.rcParams["axes.prop_cycle"].by_key()["color"]

@@ -264,6 +264,41 @@ def test_a_real_write_error(tmp_path):
     assert names(tmp_path) == ["step-00000001"]
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+def test_a_process_forked_during_a_save_does_not_keep_the_lock(tmp_path):
+    """A data loader may start its workers while another thread saves."""
+    code = """
+import os, signal, sys
+from sail_core.runs import _checkpoint, save_state
+publish = _checkpoint._publish
+def fork_then_publish(*paths):
+    global child
+    if (child := os.fork()) == 0:
+        signal.pause()
+    return publish(*paths)
+_checkpoint._publish = fork_then_publish
+save_state(sys.argv[1], 1, step=1)
+_checkpoint._publish = publish
+try:
+    signal.alarm(20)
+    save_state(sys.argv[1], 2, step=2)
+finally:
+    os.kill(child, signal.SIGKILL)
+print("saved")
+"""
+    done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "saved\n", done.stderr
+
+
+@pytest.mark.gpu
+def test_tensors_on_a_gpu(tmp_path):
+    base = torch.arange(12.0, device="cuda").reshape(3, 4)
+    state = {"base": base, "again": base, "column": base[:, 1], "half": base.half()}
+    back = load_state(save_state(tmp_path, state, step=1))
+    assert all(value.device.type == "cpu" and torch.equal(value, state[name].cpu()) for name, value in back.items())
+    assert back["base"] is back["again"]
+
+
 def test_two_writers_wait_for_each_other(tmp_path):
     errors = []
 

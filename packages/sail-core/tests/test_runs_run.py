@@ -132,7 +132,7 @@ def test_rows_are_strict_json_and_lose_nothing(tmp_path):
     assert next(iter(row)) == "step"
 
 
-@pytest.mark.parametrize("value", [[1], {"a": 1}, object(), b"x", 1j])
+@pytest.mark.parametrize("value", [[1], {"a": 1}, object(), b"x", 1j, np.zeros(2), torch.zeros(2)], ids=str)
 def test_metrics_that_are_no_scalars(tmp_path, value):
     run = Run(tmp_path)
     with pytest.raises(TypeError, match="loss is of type"):

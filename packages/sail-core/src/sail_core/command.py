@@ -103,7 +103,7 @@ def _parse(
             chosen: Any = tyro.cli(
                 either,
                 prog=prog,
-                description=f"{description} --debug, anywhere, shows the traceback of an error.",
+                description=f"{description.rstrip('.')}. --debug, anywhere, shows the traceback of an error.",
                 args=arguments,
                 config=(tyro.conf.OmitArgPrefixes,),
             )

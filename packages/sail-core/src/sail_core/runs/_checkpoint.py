@@ -181,7 +181,11 @@ def _only_writer(directory: Path) -> Iterator[bool]:
         with suppress(OSError):
             fcntl.flock(file, fcntl.LOCK_EX)
             locked = True
-        yield locked
+        try:
+            yield locked
+        finally:
+            if locked:  # closing is not enough: a process forked meanwhile has the file open too
+                fcntl.flock(file, fcntl.LOCK_UN)
 
 
 def _complete(directory: Path) -> list[Path]:

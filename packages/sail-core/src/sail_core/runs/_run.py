@@ -115,7 +115,7 @@ class Run:
 
 
 def _scalar(name: str, value: Any) -> bool | int | float | str | None:
-    if hasattr(value, "item"):
+    if hasattr(value, "item") and getattr(value, "ndim", 0) == 0:
         value = value.item()
     if type(value) is float and not math.isfinite(value):
         return {math.inf: "Infinity", -math.inf: "-Infinity"}.get(value, "NaN")
