@@ -5,6 +5,8 @@ import copy
 import pytest
 import torch
 from dia_attention import attach, cifar_resnet, detach, list_attentions, register_block_adapter
+from hypothesis import given
+from hypothesis import strategies as st
 from sail_core.ops import backend
 from torch import nn
 from torch.nn import functional as F
@@ -254,15 +256,24 @@ def test_meta_device():
 
 @pytest.mark.parametrize("compiler", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
 def test_one_compiled_graph(compiler):
-    net = cifar_resnet(20, attention="dia")
-    twin = copy.deepcopy(net)
+    stage = cifar_resnet(20, attention="dia").layer1
+    twin = copy.deepcopy(stage)
     compiled = torch.compile(twin, fullgraph=True, backend=compiler)
-    x = torch.randn(3, 3, 8, 8)
-    expected, got = net(x), compiled(x)
+    x = torch.randn(3, 16, 8, 8)
+    expected, got = stage(x), compiled(x)
     close([got], [expected], 1e-5)
     expected.square().sum().backward()
     got.square().sum().backward()
-    close([p.grad for p in twin.parameters()], [p.grad for p in net.parameters()], 1e-3)
+    close([p.grad for p in twin.parameters()], [p.grad for p in stage.parameters()], 1e-3)
+
+
+@pytest.mark.slow
+def test_one_compiled_graph_under_autocast():
+    net = cifar_resnet(20, attention="dia").eval()
+    compiled = torch.compile(net, fullgraph=True, backend="aot_eager")
+    x = torch.randn(3, 3, 8, 8)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        torch.testing.assert_close(compiled(x), net(x), rtol=0.05, atol=0.05)
 
 
 def test_export_with_dynamic_batch():
@@ -333,8 +344,10 @@ def test_a_model_without_residual_blocks():
 
 def test_a_tensor_that_is_not_a_batch_names_the_block():
     net = cifar_resnet(11, attention="dia", norm=None)
-    with pytest.raises(ValueError, match=r"layer1\.0: dia expects a branch \(B, 64, H, W\), got \(64, 8, 8\)"):
+    with pytest.raises(ValueError, match=r"layer1\.0: expected features \(B, C, H, W\), got \(16, 8, 8\)"):
         net(torch.randn(3, 8, 8))
+    with pytest.raises(ValueError, match=r"layer2\.0: expected features \(B, C, H, W\), got \(2, 64\)"):
+        net.layer2(torch.randn(2, 64))
 
 
 def test_a_branch_of_another_width_names_the_block():
@@ -357,6 +370,34 @@ def test_check_finite_names_the_block():
 # Block adapters
 
 
+class Plain(nn.Module):
+    """The smallest residual block."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.conv = nn.Conv2d(width, width, 1)
+
+    def forward(self, x):
+        return torch.relu(self.conv(x) + x)
+
+
+@given(
+    batch=st.integers(0, 3),
+    width=st.integers(1, 9),
+    size=st.tuples(st.integers(1, 6), st.integers(1, 6)),
+    data=st.data(),
+)
+def test_any_shape_keeps_the_outputs_and_both_forms_agree(batch, width, size, data):
+    register_block_adapter(Plain, lambda block, x: (block.conv(x), x, "relu"))
+    net = nn.ModuleDict({"stage": nn.Sequential(*(Plain(width) for _ in range(3)))})
+    x = torch.randn(batch, width, *size, requires_grad=True)
+    expected = net["stage"](x)
+    attach(net, "dia", reduction=data.draw(st.integers(1, width)), init="identity")
+    for form in ("reference", "joint"):
+        with backend(form):
+            torch.testing.assert_close(net["stage"](x), expected)
+
+
 class Scaled(nn.Module):
     """A block with its own tail, and a width that only it knows."""
 
@@ -367,6 +408,11 @@ class Scaled(nn.Module):
 
     def forward(self, x):
         return torch.tanh(self.body(x) + 2 * x)
+
+
+def test_an_adapter_needs_a_class():
+    with pytest.raises(TypeError, match="takes a class of modules"):
+        register_block_adapter(Plain(2), lambda block, x: (block.conv(x), x, "relu"))
 
 
 def test_an_adapter_for_a_foreign_block(monkeypatch):

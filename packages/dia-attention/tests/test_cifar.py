@@ -19,8 +19,8 @@ def test_parameter_counts_of_the_paper():
 
 def test_initialisation():
     net = cifar_resnet(20)
-    weight = net.layer3[1].conv2.weight
-    assert weight.std().item() == pytest.approx((2 / (9 * 64)) ** 0.5, rel=0.02)
+    for weight, fan in ((net.layer3[1].conv2.weight, 9 * 64), (net.layer3[1].conv3.weight, 256)):  # k * k * C_out
+        assert weight.std().item() == pytest.approx((2 / fan) ** 0.5, rel=0.02)
     norms = [module for module in net.modules() if isinstance(module, nn.BatchNorm2d)]
     assert all((norm.weight == 1).all() and (norm.bias == 0).all() for norm in norms)
 

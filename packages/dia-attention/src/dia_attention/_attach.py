@@ -33,7 +33,7 @@ class AttachReport:
 
     Args:
         name: The attention.
-        rows: One a inserted module.
+        rows: One for each inserted module.
     """
 
     name: str

@@ -45,6 +45,9 @@ def register_block_adapter(
         channels: ``channels(block)`` is the branch's width C; it may raise a ValueError for a block that cannot take
             attention. By default ``out_channels`` of the last convolution among the block's direct children.
 
+    Raises:
+        TypeError: ``cls`` is not a module class.
+
     Example:
         >>> import torch
         >>> class Block(torch.nn.Module):
@@ -58,6 +61,8 @@ def register_block_adapter(
         >>> attach(torch.nn.ModuleDict({"stage": torch.nn.Sequential(Block(), Block())}), "dia").parameters
         228
     """
+    if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
+        raise TypeError(f"register_block_adapter takes a class of modules, got {cls!r}")
     _ADAPTERS[cls] = Adapter(fn, channels or last_convolution_width)
 
 

@@ -38,7 +38,7 @@ class Stage(nn.Module):
 
     Args:
         plain: The stage to take over; it keeps its blocks and comes back with ``detach``.
-        decompose: The decomposition of each block.
+        decompose: The decomposition of each block, in order.
         cell: The shared cell.
         config: What ``attach`` was called with.
         path: The stage's path in the model, for messages.
@@ -77,24 +77,21 @@ class Stage(nn.Module):
         return x
 
     def _step(self, index: int, x: Tensor, state: State) -> tuple[Tensor, State]:
-        cell = self.cell
+        cell, block = self.cell, f"{self.path}.{self.block_names[index]}"
+        if x.ndim != 4:
+            raise ValueError(f"{block}: expected features (B, C, H, W), got {tuple(x.shape)}")
         branch, skip, tail = self._decompose[index](self[index], x)
-        self._check(index, branch, cell.channels)
+        if branch.ndim != 4 or branch.shape[1] != cell.channels:
+            expected = f"(B, {cell.channels}, H, W)"
+            raise ValueError(f"{block}: {self.config.name} expects a branch {expected}, got {tuple(branch.shape)}")
+        if self.config.check_finite and not torch.isfinite(branch).all():
+            raise ValueError(f"{block}: the residual branch holds NaN or infinity, found by check_finite=True")
         state = state or cell.initial_state(branch)
         if callable(tail):
             gated, *after = recalibrate(branch, cell, state=state)
             return tail(gated, skip), tuple(after)
         y, *after = recalibrate(branch, cell, state=state, residual=skip, activation=tail)
         return y, tuple(after)
-
-    def _check(self, index: int, branch: Tensor, channels: int) -> None:
-        block = f"{self.path}.{self.block_names[index]}"
-        if branch.ndim != 4 or branch.shape[1] != channels:
-            raise ValueError(
-                f"{block}: {self.config.name} expects a branch (B, {channels}, H, W), got {tuple(branch.shape)}"
-            )
-        if self.config.check_finite and not torch.isfinite(branch).all():
-            raise ValueError(f"{block}: the residual branch holds NaN or infinity, found by check_finite=True")
 
     def __len__(self) -> int:
         return len(self.block_names)
