@@ -77,6 +77,7 @@ def at_every_call():
     n = 0
     while True:
         n += 1
+        assert n < 500, "a save makes ever more calls"
         before = check()
         def work():
             calls = 0
@@ -128,4 +129,4 @@ def test_killed_at_every_call_that_touches_the_disk_and_at_random_moments(tmp_pa
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2])
 def test_killed_at_many_random_moments(tmp_path, seed):
-    assert drive(tmp_path, trials=400, seed=seed) == {"at_random-growing": 400, "at_random-same": 400}
+    assert drive(tmp_path, trials=150, seed=seed) == {"at_random-growing": 150, "at_random-same": 150}
