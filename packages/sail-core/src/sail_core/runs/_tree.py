@@ -124,8 +124,7 @@ class _Writer:
         if value.numel() and place in self._names:
             return self._names[place]
         dense = value.resolve_conj().resolve_neg().cpu().contiguous()
-        storage = dense.untyped_storage()
-        if storage.nbytes() != dense.nbytes or storage.data_ptr() in self._storages:
+        if dense.untyped_storage().data_ptr() in self._storages:
             dense = dense.clone()
         self._storages.add(dense.untyped_storage().data_ptr())
         name = (path or "/").encode(errors="backslashreplace").decode()
