@@ -27,6 +27,7 @@ def test_passes_over_the_map(form, layout, se, with_residual):
         ("se", "timm"): 13,
         ("se_res_relu", "sail_core"): with_residual,
         ("se_res_relu", "timm"): 21,
+        ("se_res_relu", "timm_inplace"): 21,
     }
 
 
@@ -49,12 +50,10 @@ def test_the_benchmark_file_appends_rows_that_report_and_check_read(tmp_path, ca
     )
     assert done.returncode == 0, done.stderr
     rows = read_rows(out)
-    assert {(row["op"], row["layout"], row["impl"]) for row in rows} == {
-        (op, layout, impl)
-        for op in ("se", "se_res_relu")
-        for layout in ("nchw", "nhwc")
-        for impl in ("sail_core", "timm")
-    }
+    cases = [("se", "sail_core"), ("se", "timm")]
+    cases += [("se_res_relu", impl) for impl in ("sail_core", "timm", "timm_inplace")]
+    expected = {(*case, layout) for case in cases for layout in ("nchw", "nhwc")}
+    assert {(row["op"], row["impl"], row["layout"]) for row in rows} == expected
     assert all(row["correct"] and row["threads"] == 1 for row in rows)
     assert main(["report", str(out)]) == 0
     assert "2x64x7x7" in capsys.readouterr().out

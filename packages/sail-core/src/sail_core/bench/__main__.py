@@ -60,7 +60,9 @@ def _recalibrate(arguments: argparse.Namespace) -> int:
         append_rows(arguments.out, rows)
         ours = rows[0]
         correct &= all(row["correct"] for row in rows)
-        ratio = "wrong result" if not ours["peer_ratio"] else f"{ours['peer_ratio']['timm']:.2f}x timm"
+        ratio = (
+            ", ".join(f"{ratio:.2f}x {peer}" for peer, ratio in (ours["peer_ratio"] or {}).items()) or "wrong result"
+        )
         noisy = ", noisy" if ours["noisy"] else ""
         print(f"{ours['op']:12} {ours['shape']!s:20} {ours['dtype']} {ours['layout']}: {ratio}{noisy}", flush=True)
     return 0 if correct else 1

@@ -31,18 +31,18 @@ _MODEL_PASSES: dict[Op, int] = {"se": 7, "se_res_relu": 10}
 
 
 class _Timm(nn.Module):
-    """What a timm residual block does after its last normalisation, in place where timm's is."""
+    """timm's module, then an addition and a ReLU; ``inplace`` as timm's own residual blocks write these two."""
 
-    def __init__(self, se: nn.Module) -> None:
+    def __init__(self, se: nn.Module, *, inplace: bool) -> None:
         super().__init__()
         self.se = se
+        self.inplace = inplace
 
     def forward(self, x: Tensor, residual: Tensor | None) -> Tensor:
         y: Tensor = self.se(x)
-        if residual is not None:
-            y += residual
-            y = torch.relu_(y)
-        return y
+        if residual is None:
+            return y
+        return y.add_(residual).relu_() if self.inplace else torch.relu(y + residual)
 
 
 class _Ours(nn.Module):
@@ -64,12 +64,15 @@ class _Ours(nn.Module):
         return y
 
 
-def _modules(channels: int, device: str, dtype: torch.dtype) -> dict[str, nn.Module]:
+def _modules(op: Op, channels: int, device: str, dtype: torch.dtype) -> dict[str, nn.Module]:
     from timm.layers import SqueezeExcite  # type: ignore[attr-defined]
 
     torch.manual_seed(0)
     se = SqueezeExcite(channels)
-    return {"sail_core": _Ours(se).to(device, dtype), "timm": _Timm(se).to(device, dtype)}
+    modules = {"sail_core": _Ours(se), "timm": _Timm(se, inplace=False)}
+    if op == "se_res_relu":
+        modules["timm_inplace"] = _Timm(se, inplace=True)
+    return {name: module.to(device, dtype) for name, module in modules.items()}
 
 
 def _step(module: nn.Module, x: Tensor, residual: Tensor | None, g: Tensor) -> tuple[Tensor | None, ...]:
@@ -106,10 +109,10 @@ def recalibrate_rows(*, device: Device, quick: bool = False) -> Iterator[list[Ro
     for dtype_name in _DTYPES[device]:
         dtype = getattr(torch, dtype_name)
         for shape in shapes:
-            modules = _modules(shape[1], device, dtype)
-            exact = copy.deepcopy(modules["timm"]).double()
-            for layout in LAYOUTS:
-                for op in OPS:
+            for op in OPS:
+                modules = _modules(op, shape[1], device, dtype)
+                exact = copy.deepcopy(modules["timm"]).double()
+                for layout in LAYOUTS:
                     size = torch.Size(shape).numel() * dtype.itemsize
                     yield compare(
                         op,
@@ -122,7 +125,7 @@ def recalibrate_rows(*, device: Device, quick: bool = False) -> Iterator[list[Ro
                         dtype=dtype_name,
                         layout=layout,
                         device=device,
-                        versions={"sail_core": __version__, "timm": timm.__version__},
+                        versions={name: __version__ if name == "sail_core" else timm.__version__ for name in modules},
                         model_bytes=_MODEL_PASSES[op] * size,
                         seconds=0.02 if quick else 1.0,
                     )
@@ -149,9 +152,8 @@ def traffic(*, form: Device, layout: str) -> dict[tuple[Op, str], float]:
         Passes by operation and implementation.
     """
     shape, found = (8, 64, 56, 56), {}
-    modules = _modules(shape[1], "cpu", torch.float32)
     for op in OPS:
-        for name, module in modules.items():
+        for name, module in _modules(op, shape[1], "cpu", torch.float32).items():
             x, residual, g = _inputs(op, shape, layout, "cpu", torch.float32, 0)
             with patch.dict(_forms.FORMS, cpu=_forms.FORMS[form]), backend("joint"), byte_count() as count:
                 _step(module, x, residual, g)

@@ -76,6 +76,10 @@ def scale(x: Tensor, gate: Tensor, *, residual: Tensor | None = None, activation
         raise ValueError(
             f"gate has shape {tuple(gate.shape)}; expected the first axes of x, which has shape {tuple(x.shape)}"
         )
+    return _scale(x, gate, residual, activation)
+
+
+def _scale(x: Tensor, gate: Tensor, residual: Tensor | None, activation: Activation) -> Tensor:
     y = x * gate.reshape(gate.shape + (1,) * (x.dim() - gate.dim()))
     if residual is not None:
         y = y + residual
@@ -86,9 +90,9 @@ def recalibrate(
     x: Tensor, gate: nn.Module, *, state: tuple[Tensor, ...], residual: Tensor | None, activation: Activation
 ) -> Output:
     """Pool, gate and scale with autograd's own backward; the arguments have been checked by the caller."""
-    pooled = pool(x)
+    pooled = x.mean(tuple(range(2, x.dim())))
     a, states = split(gate(pooled, *state), pooled)
-    y = scale(x, a, residual=residual, activation=activation)
+    y = _scale(x, a, residual, activation)
     return y if states is None else (y, *states)
 
 
