@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 import torch
-
 from dia_attention import cifar_resnet, functional
 from dia_attention._metrics import collect_gates, gradient_norms, layer_correlation
 
@@ -22,7 +21,7 @@ def test_gates_are_those_of_the_formula(net):
     gates = collect_gates(net, [x])
     assert list(gates) == blocks
     for stage in (1, 2, 3):
-        weights = {name: p for name, p in net.get_submodule(f"layer{stage}.dia").named_parameters()}
+        weights = dict(net.get_submodule(f"layer{stage}.dia").named_parameters())
         h = c = torch.zeros(5, 64 * 2 ** (stage - 1))
         for block in (0, 1, 2):
             path = f"layer{stage}.{block}"
@@ -81,9 +80,8 @@ def test_gradient_norms_are_those_of_backward_and_leave_grad_alone(net):
     norms = gradient_norms(net, loss())
     assert all(p.grad is None for p in net.parameters())
     loss().backward()
-    expected = {
-        name: p.grad.norm().item() for name, p in net.named_parameters() if name.endswith("weight") and p.ndim == 4
-    }
+    convolutions = {name: module for name, module in net.named_modules() if isinstance(module, torch.nn.Conv2d)}
+    expected = {f"{name}.weight": module.weight.grad.norm().item() for name, module in convolutions.items()}
     assert norms == pytest.approx(expected, rel=1e-5)
     assert next(iter(norms)) == "conv1.weight"
     assert len(norms) == 1 + 27 + 3

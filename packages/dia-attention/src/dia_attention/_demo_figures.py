@@ -1,25 +1,29 @@
 """The demo's four figures, drawn from what report.json and the trainings' metrics.jsonl hold."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from matplotlib import colormaps
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from sail_core.report import figure_style
 from torch import Tensor
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
 _COLOURS = {"plain": "#D55E00", "DIA": "#0072B2"}  # Okabe and Ito's vermilion and blue
+_STAGE_COLOURS = ("#56B4E9", "#009E73", "#CC79A7")
 _MARKS = {"plain": "o", "DIA": "D"}
 
 
 def accuracies(table: Mapping[str, Mapping[str, Any]]) -> Figure:
     """Test accuracy of every seed, pairs joined, beside the paired differences with their 95 % intervals."""
     with figure_style():
-        figure = Figure(figsize=(9, 0.9 + 0.8 * len(table)))
+        figure = _figure((9, 0.9 + 0.8 * len(table)))
         left, right = figure.subplots(1, 2, width_ratios=(1.5, 1), sharey=True)
         for row, cell in enumerate(table.values()):
             values = {network: [100 * value for value in cell[network]["test"]] for network in _COLOURS}
@@ -49,8 +53,8 @@ def accuracies(table: Mapping[str, Mapping[str, Any]]) -> Figure:
         right.axvline(0, color="0.6", linewidth=1)
         right.margins(x=0.15)
         right.set_xlabel("DIA - plain, points (95 % paired t)")
-        handles = [Line2D([], [], color=colour, marker=_MARKS[name], linestyle="") for name, colour in _COLOURS.items()]
-        handles.append(Line2D([], [], color="0.6", linestyle=":"))
+        handles = [_key(color=colour, marker=_MARKS[name], linestyle="") for name, colour in _COLOURS.items()]
+        handles.append(_key(color="0.6", linestyle=":"))
         figure.legend(handles, [*_COLOURS, "chance"], loc="outside upper center", ncols=3, frameon=False)
     return figure
 
@@ -63,7 +67,7 @@ def curves(runs: Sequence[tuple[str, str, Path, int | None]]) -> Figure:
     """
     conditions = list(dict.fromkeys(condition for condition, *_ in runs))
     with figure_style():
-        figure = Figure(figsize=(2.4 * len(conditions) + 0.6, 3.0))
+        figure = _figure((2.4 * len(conditions) + 0.6, 3.0))
         axes = figure.subplots(1, len(conditions), sharey=True, squeeze=False)
         for axis, condition in zip(axes[0], conditions, strict=True):
             for network, colour in _COLOURS.items():
@@ -85,8 +89,8 @@ def curves(runs: Sequence[tuple[str, str, Path, int | None]]) -> Figure:
             axis.axhline(2.3026, color="0.6", linestyle=":", linewidth=1)
         axes[0, 0].set_yscale("log")
         axes[0, 0].set_ylabel("training loss, nats")
-        handles = [Line2D([], [], color=colour, linewidth=2) for colour in _COLOURS.values()]
-        handles += [Line2D([], [], color="0.6", linestyle=":"), Line2D([], [], color="0.3", marker="x", linestyle="")]
+        handles = [_key(color=colour, linewidth=2) for colour in _COLOURS.values()]
+        handles += [_key(color="0.6", linestyle=":"), _key(color="0.3", marker="x", linestyle="")]
         names = [*_COLOURS, "guessing, ln 10", "first non-finite loss"]
         figure.legend(handles, names, loc="outside lower center", ncols=4, frameon=False)
     return figure
@@ -95,7 +99,7 @@ def curves(runs: Sequence[tuple[str, str, Path, int | None]]) -> Figure:
 def correlations(stages: Mapping[str, Tensor]) -> Figure:
     """Correlation between the gates of the blocks of each stage, one `(L, L)` matrix a stage."""
     with figure_style():
-        figure = Figure(figsize=(2.7 * len(stages) + 0.9, 3.0))
+        figure = _figure((2.7 * len(stages) + 0.9, 3.0))
         axes = figure.subplots(1, len(stages), squeeze=False)
         for axis, (stage, matrix) in zip(axes[0], stages.items(), strict=True):
             image = axis.imshow(matrix, vmin=-1, vmax=1, cmap="RdBu_r")
@@ -116,10 +120,10 @@ def correlations(stages: Mapping[str, Tensor]) -> Figure:
 def depth(gates: Mapping[str, Tensor], gradients: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
     """Left: distribution of the trained gates in every block. Right: gradient norm by depth before training."""
     with figure_style():
-        figure = Figure(figsize=(9, 3.4))
+        figure = _figure((9, 3.4))
         left, right = figure.subplots(1, 2)
         stages = list(dict.fromkeys(path.rsplit(".", 1)[0] for path in gates))
-        shades = dict(zip(stages, colormaps["viridis"]([0.15, 0.5, 0.8]), strict=False))
+        shades = dict(zip(stages, _STAGE_COLOURS * len(stages), strict=False))
         for place, (path, gate) in enumerate(gates.items(), start=1):
             parts = left.violinplot(gate.flatten().tolist(), [place], widths=0.85, showmedians=True, showextrema=False)
             for body in parts["bodies"]:
@@ -136,8 +140,8 @@ def depth(gates: Mapping[str, Tensor], gradients: Mapping[str, Mapping[str, Sequ
         right.set_yscale("log")
         right.set_xlabel("convolution, from the input")
         right.set_ylabel("gradient norm before training")
-        handles = [Line2D([], [], color=colour) for colour in _COLOURS.values()]
-        handles += [Line2D([], [], color="0.3", linestyle=style) for style, _ in zip(styles, gradients, strict=False)]
+        handles = [_key(color=colour) for colour in _COLOURS.values()]
+        handles += [_key(color="0.3", linestyle=style) for style, _ in zip(styles, gradients, strict=False)]
         names = [*_COLOURS, *(condition.replace("-", " ") for condition in gradients)]
         right.legend(handles, names, fontsize="small", ncols=2)
     return figure
@@ -155,3 +159,16 @@ def _smooth(losses: Tensor, width: int = 9) -> Tensor:
         return losses
     half = width // 2
     return torch.stack([losses[max(0, at - half) : at + half + 1].mean() for at in range(len(losses))])
+
+
+def _figure(size: tuple[float, float]) -> Figure:
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=size)
+
+
+def _key(**style: Any) -> Line2D:
+    """An entry of a legend."""
+    from matplotlib.lines import Line2D
+
+    return Line2D([], [], **style)

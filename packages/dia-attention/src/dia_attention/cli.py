@@ -10,7 +10,7 @@ from sail_core.runs import pick_device
 from ._attach import list_attentions
 from ._data import digits
 from ._train import TrainConfig, build, fit
-from .demo import DemoConfig, demo
+from .demo import demo
 
 
 @dataclass(frozen=True, kw_only=True)

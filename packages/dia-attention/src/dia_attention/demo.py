@@ -13,6 +13,7 @@ from sail_core.report import Report, verdict
 from sail_core.runs import Run, latest, load_state, pick_device
 from torch import Tensor, nn
 
+from . import _demo_figures as figures
 from ._data import batches, digits, digits_test
 from ._metrics import collect_gates, gradient_norms, layer_correlation
 from ._protocol import NETWORKS, Job, Protocol, run_jobs
@@ -49,8 +50,6 @@ def demo(config: DemoConfig) -> None:
     with needs("dia-attention", "demo"):  # now, not after the trainings
         import matplotlib  # noqa: F401
         import sklearn  # noqa: F401
-    from . import _demo_figures as figures
-
     path = config.protocol or Path(__file__).parent / "protocols" / ("full.json" if config.full else "quick.json")
     protocol = Protocol.read(path)
     device = pick_device(config.device)

@@ -1,0 +1,169 @@
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from dia_attention._cifar import cifar_resnet
+from dia_attention._data import Digits, Split
+from dia_attention._train import TrainConfig, build, fit, learning_rate, weights_hash
+from sail_core.runs import CheckpointError, latest
+
+CONFIG = TrainConfig(depth=20, per_class=4, epochs=6, batch_size=10, checkpoint_every=5, seed=3)  # 4 steps an epoch
+STEPS = 24
+PROGRAM = """
+import sys, torch
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+from test_train import CONFIG, data
+from dia_attention._train import build, fit
+torch.set_num_threads(1)
+print(fit(build(CONFIG), data(CONFIG), CONFIG, Path(sys.argv[1])).weights)
+"""
+
+
+def data(config):
+    """Learnable images without scikit-learn: each class is a row of bright pixels under noise."""
+    generator = torch.Generator().manual_seed(config.seed)
+
+    def split(count):
+        labels = torch.arange(10).repeat(count)
+        images = torch.rand(len(labels), 1, 8, 8, generator=generator) - 1
+        images[torch.arange(len(labels)), 0, labels // 2, (labels % 2) * 4] = 1
+        return Split(images=images, labels=labels)
+
+    return Digits(train=split(config.per_class), validation=split(3))
+
+
+def start(directory):
+    command = [sys.executable, "-c", PROGRAM, str(directory), str(Path(__file__).parent)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+
+
+def rows(directory):
+    path = directory / "metrics.jsonl"
+    return path.read_text().count("\n") if path.exists() else 0
+
+
+def kill_at(directory, row, *, delay=0.0):
+    """Start the training and kill it with SIGKILL once its log has so many rows; True if it was still running."""
+    process = start(directory)
+    while rows(directory) < row and process.poll() is None:
+        time.sleep(0.001)
+    time.sleep(delay)
+    process.send_signal(signal.SIGKILL)
+    _, errors = process.communicate(timeout=100)
+    assert process.returncode in (0, -signal.SIGKILL), errors
+    return process.returncode == -signal.SIGKILL
+
+
+def finish(directory):
+    out, errors = start(directory).communicate(timeout=300)
+    assert errors == ""  # also: no progress bar where stderr is no terminal
+    return out.strip()
+
+
+@pytest.fixture(scope="module")
+def untouched(tmp_path_factory):
+    """The run that was never killed, in this process."""
+    torch.set_num_threads(1)
+    directory = tmp_path_factory.mktemp("untouched")
+    result = fit(build(CONFIG), data(CONFIG), CONFIG, directory)
+    assert (result.steps, result.nonfinite_step) == (STEPS, None)
+    return directory, result
+
+
+def test_killed_before_and_after_a_checkpoint_ends_with_the_same_weights(tmp_path, untouched):
+    directory, result = untouched
+    assert kill_at(tmp_path, 2)
+    assert kill_at(tmp_path, 13)
+    assert int(latest(tmp_path).name.removeprefix("step-")) >= 10  # a kill costs the steps since a checkpoint, no more
+    assert finish(tmp_path) == result.weights
+    assert (tmp_path / "metrics.jsonl").read_text() == (directory / "metrics.jsonl").read_text()
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments_many_times(tmp_path, untouched):
+    _, result = untouched
+    draw = random.Random(0)
+    for series in range(4):
+        directory = tmp_path / str(series)
+        kills = [kill_at(directory, row + draw.randrange(4), delay=draw.random() * 0.05) for row in range(1, 21, 4)]
+        assert any(kills)
+        assert finish(directory) == result.weights
+
+
+def test_every_step_is_logged_once_and_training_learns(untouched):
+    directory, _ = untouched
+    logged = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in logged] == list(range(1, STEPS + 1))
+    assert [row["epoch"] for row in logged] == [epoch for epoch in range(6) for _ in range(4)]
+    losses = [row["loss"] for row in logged]
+    assert sum(losses[-4:]) < 0.8 * sum(losses[:4])
+
+
+def test_a_finished_run_is_only_read(untouched):
+    directory, result = untouched
+    before = (directory / "metrics.jsonl").stat().st_mtime_ns
+    assert fit(build(CONFIG), data(CONFIG), CONFIG, directory) == result
+    assert (directory / "metrics.jsonl").stat().st_mtime_ns == before
+
+
+def test_another_config_in_the_same_directory_is_refused(untouched):
+    directory, _ = untouched
+    other = TrainConfig(depth=20, per_class=4, epochs=7, batch_size=10, checkpoint_every=5, seed=3)
+    with pytest.raises(ValueError, match=r"epochs \(6 there, 7 now\)"):
+        fit(build(other), data(other), other, directory)
+
+
+def test_a_changed_checkpoint_is_refused(tmp_path):
+    config = TrainConfig(depth=11, per_class=1, epochs=1, batch_size=10)
+    fit(build(config), data(config), config, tmp_path)
+    tensors = latest(tmp_path) / "tensors.safetensors"
+    content = bytearray(tensors.read_bytes())
+    content[-1] ^= 1
+    tensors.write_bytes(content)
+    with pytest.raises(CheckpointError):
+        fit(build(config), data(config), config, tmp_path)
+
+
+def test_a_loss_that_is_not_finite_ends_the_training_and_is_recorded(tmp_path):
+    config = TrainConfig(depth=11, attention=None, per_class=2, epochs=3, batch_size=10, learning_rate=1e30)
+    result = fit(build(config), data(config), config, tmp_path)
+    assert result.nonfinite_step is not None
+    assert result.steps == result.nonfinite_step - 1 < 6
+    last = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[-1])
+    assert last["step"] == result.nonfinite_step
+    assert isinstance(last["loss"], str)  # NaN or Infinity by name: JSON has neither
+    assert fit(build(config), data(config), config, tmp_path) == result
+
+
+def test_schedule_is_the_papers():
+    """ResNet-164: 180 epochs, 0.1, divided by 10 at 60 and 120."""
+    config = TrainConfig()
+    rates = [learning_rate(config, epoch / 180) for epoch in (0, 59, 60, 119, 120, 179)]
+    assert rates == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
+
+
+def test_hash_sees_every_bit_and_the_names():
+    net = cifar_resnet(11, attention="dia")
+    before = weights_hash(net)
+    assert weights_hash(net.to(memory_format=torch.channels_last)) == before
+    net.bn1.num_batches_tracked += 1
+    counted = weights_hash(net)
+    with torch.no_grad():
+        net.fc.bias[0].copy_(torch.nextafter(net.fc.bias[0], torch.tensor(9.0)))
+    assert len({before, counted, weights_hash(net)}) == 3
+    assert weights_hash(torch.nn.Sequential(torch.nn.ReLU())) == weights_hash(torch.nn.ReLU())
+
+
+@pytest.mark.parametrize("wrong", [{"epochs": 0}, {"batch_size": 0}, {"checkpoint_every": -1}, {"learning_rate": 0.0}])
+def test_impossible_settings_name_themselves(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        TrainConfig(**wrong)
