@@ -113,6 +113,15 @@ def test_autocast_promotes_as_the_reference_does(x_type, residual_type):
         assert_rel("result", ref, got, 2e-2)
 
 
+def test_activations_kept_elsewhere():
+    net, x = Net(), torch.randn(4, 8, 9, 9)
+    expected = train_step("joint", net, x, lambda net, x: net(x))
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: t.clone(), lambda t: t.clone()):
+        got = train_step("joint", net, x, lambda net, x: net(x))
+    for ref, other in zip(expected, got, strict=True):
+        assert_rel("result", ref, other, 1e-6)
+
+
 def test_a_copy_is_independent():
     net = Net().eval()
     twin = copy.deepcopy(net)
