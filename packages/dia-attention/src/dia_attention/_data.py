@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from sail_core.extras import needs
@@ -130,6 +131,7 @@ def _shift(images: Tensor, shifts: Tensor, pad: int) -> Tensor:
     return padded[sample, channel, rows[:, None, :, None], columns[:, None, None, :]]
 
 
+@cache
 def _load() -> tuple[Split, list[Tensor]]:
     """All digits, and for each class its image numbers in the order of the fixed test seed."""
     with needs("dia-attention", "demo"):

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.lines import Line2D
 
 _COLOURS = {"plain": "#D55E00", "DIA": "#0072B2"}  # Okabe and Ito's vermilion and blue
+_TOP = 3.5  # of the loss axis; guessing is 2.3
 _STAGE_COLOURS = ("#56B4E9", "#009E73", "#CC79A7")
 _MARKS = {"plain": "o", "DIA": "D"}
 
@@ -38,12 +39,13 @@ def accuracies(table: Mapping[str, Mapping[str, Any]]) -> Figure:
             right.plot([low, high], [row, row], color="0.2", linewidth=2)
             right.plot([mean], [row], "s", color="0.2")
             right.annotate(
-                f"{mean:+.1f}  [{low:+.1f}, {high:+.1f}]",
+                f"{mean:+.2f}  [{low:+.2f}, {high:+.2f}]",
                 (mean, row),
                 xytext=(0, 8),
                 textcoords="offset points",
                 ha="center",
                 fontsize="small",
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
             )
         left.set_yticks(range(len(table)), [name.replace("-", " ") for name in table])
         left.set_ylim(len(table) - 0.5, -0.6)
@@ -52,7 +54,8 @@ def accuracies(table: Mapping[str, Mapping[str, Any]]) -> Figure:
         left.set_xlim(5, 102)
         right.axvline(0, color="0.6", linewidth=1)
         right.margins(x=0.15)
-        right.set_xlabel("DIA - plain, points (95 % paired t)")
+        right.tick_params(left=False)
+        right.set_xlabel("DIA - plain, points (95 % interval)")
         handles = [_key(color=colour, marker=_MARKS[name], linestyle="") for name, colour in _COLOURS.items()]
         handles.append(_key(color="0.6", linestyle=":"))
         figure.legend(handles, [*_COLOURS, "chance"], loc="outside upper center", ncols=3, frameon=False)
@@ -60,7 +63,7 @@ def accuracies(table: Mapping[str, Mapping[str, Any]]) -> Figure:
 
 
 def curves(runs: Sequence[tuple[str, str, Path, int | None]]) -> Figure:
-    """Training loss of every seed with the median over seeds; a cross where the loss stopped being finite.
+    """Training loss of every seed, the median of those that stayed finite, a cross where one did not.
 
     Args:
         runs: For each training its condition, its network, its metrics.jsonl and its first non-finite step or None.
@@ -79,7 +82,7 @@ def curves(runs: Sequence[tuple[str, str, Path, int | None]]) -> Figure:
                 for loss, broken in found:
                     axis.plot(range(1, len(loss) + 1), loss, color=colour, alpha=0.3, linewidth=0.8)
                     if broken is not None:
-                        axis.plot([broken], [loss[-1] if len(loss) else 2.3], "x", color=colour, markersize=8)
+                        axis.plot([broken], [_TOP], "x", color=colour, markersize=8, clip_on=False)
                 whole = [loss for loss, broken in found if broken is None]
                 if whole:
                     median = torch.stack(whole).median(0).values
@@ -87,7 +90,7 @@ def curves(runs: Sequence[tuple[str, str, Path, int | None]]) -> Figure:
             axis.set_title(condition.replace("-", " "))
             axis.set_xlabel("step")
             axis.axhline(2.3026, color="0.6", linestyle=":", linewidth=1)
-        axes[0, 0].set_yscale("log")
+        axes[0, 0].set_ylim(0, _TOP)
         axes[0, 0].set_ylabel("training loss, nats")
         handles = [_key(color=colour, linewidth=2) for colour in _COLOURS.values()]
         handles += [_key(color="0.6", linestyle=":"), _key(color="0.3", marker="x", linestyle="")]
@@ -97,30 +100,31 @@ def curves(runs: Sequence[tuple[str, str, Path, int | None]]) -> Figure:
 
 
 def correlations(stages: Mapping[str, Tensor]) -> Figure:
-    """Correlation between the gates of the blocks of each stage, one `(L, L)` matrix a stage."""
+    """Correlation between the gates of the blocks of each stage: one `(L, L)` matrix and its mean over pairs."""
     with figure_style():
         figure = _figure((2.7 * len(stages) + 0.9, 3.0))
         axes = figure.subplots(1, len(stages), squeeze=False)
         for axis, (stage, matrix) in zip(axes[0], stages.items(), strict=True):
-            image = axis.imshow(matrix, vmin=-1, vmax=1, cmap="RdBu_r")
+            image = axis.imshow(matrix.tolist(), vmin=-1, vmax=1, cmap="RdBu_r")
             for row, values in enumerate(matrix.tolist()):
                 for column, value in enumerate(values):
                     colour = "white" if abs(value) > 0.6 else "black"
                     axis.text(column, row, f"{value:.2f}", ha="center", va="center", color=colour, fontsize="small")
-            axis.set_title(stage)
+            pairs = [value for row, values in enumerate(matrix.tolist()) for value in values[:row]]
+            axis.set_title(f"{stage}: mean {sum(pairs) / max(1, len(pairs)):.2f}")
             axis.set_xticks(range(len(matrix)), range(1, len(matrix) + 1))
             axis.set_yticks(range(len(matrix)), range(1, len(matrix) + 1))
             axis.set_xlabel("block")
             axis.grid(visible=False)
         axes[0, 0].set_ylabel("block")
-        figure.colorbar(image, ax=axes[0].tolist(), label="Pearson correlation of the gates", shrink=0.85)
+        figure.colorbar(image, ax=axes[0].tolist(), label="Pearson correlation", shrink=0.85)
     return figure
 
 
 def depth(gates: Mapping[str, Tensor], gradients: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
     """Left: distribution of the trained gates in every block. Right: gradient norm by depth before training."""
     with figure_style():
-        figure = _figure((9, 3.4))
+        figure = _figure((9, 3.7))
         left, right = figure.subplots(1, 2)
         stages = list(dict.fromkeys(path.rsplit(".", 1)[0] for path in gates))
         shades = dict(zip(stages, _STAGE_COLOURS * len(stages), strict=False))
@@ -130,7 +134,8 @@ def depth(gates: Mapping[str, Tensor], gradients: Mapping[str, Mapping[str, Sequ
                 body.set(facecolor=shades[path.rsplit(".", 1)[0]], alpha=0.8)
             parts["cmedians"].set(color="black", linewidth=1)
         left.set_xticks(range(1, len(gates) + 1), [path.removeprefix("layer") for path in gates])
-        left.set_ylim(0, 1)
+        left.axhline(0.25, color="0.6", linestyle=":", linewidth=1)
+        left.set_ylim(bottom=0)
         left.set_xlabel("block (stage.block)")
         left.set_ylabel("gate of DIA after training")
         styles: tuple[Any, ...] = ("-", "--", ":", "-.")
@@ -143,7 +148,9 @@ def depth(gates: Mapping[str, Tensor], gradients: Mapping[str, Mapping[str, Sequ
         handles = [_key(color=colour) for colour in _COLOURS.values()]
         handles += [_key(color="0.3", linestyle=style) for style, _ in zip(styles, gradients, strict=False)]
         names = [*_COLOURS, *(condition.replace("-", " ") for condition in gradients)]
-        right.legend(handles, names, fontsize="small", ncols=2)
+        handles.insert(0, _key(color="0.6", linestyle=":"))
+        names.insert(0, "gate at the start")
+        figure.legend(handles, names, fontsize="small", loc="outside lower center", ncols=len(names))
     return figure
 
 

@@ -162,7 +162,8 @@ def fit(
 
 
 def _save(directory: Path, model: nn.Module, step: int, nonfinite: int | None, more: dict[str, object]) -> None:
-    save_state(directory, {"model": model.state_dict(), "step": step, "nonfinite_step": nonfinite} | more, step=step)
+    state = {"model": model.state_dict(), "step": step, "nonfinite_step": nonfinite} | more
+    save_state(directory, state, step=step, keep=1 if more["finished"] else 2)
 
 
 def learning_rate(config: TrainConfig, progress: float) -> float:

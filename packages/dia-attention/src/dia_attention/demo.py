@@ -87,6 +87,8 @@ def demo(config: DemoConfig) -> None:
     report.metrics |= {
         condition: {network: table[condition][network] for network in NETWORKS} for condition in protocol.conditions
     }
+    if choice:
+        report.metrics["validation accuracy of the selection seeds"] = _selection(choice, chosen)
     report.metrics["mean gate correlation of different blocks"] = {
         name: [_off_diagonal(seed[name]) for seed in correlation] for name in correlation[0]
     }
@@ -138,10 +140,25 @@ def _tabulate(
     return table
 
 
+def _selection(jobs: list[Job], results: list[TrainResult]) -> dict[str, list[float]]:
+    """What the learning rates were chosen by, seed by seed."""
+    found: dict[str, list[float]] = {}
+    for job, result in zip(jobs, results, strict=True):
+        name = f"{job.condition}, {job.network}, {job.config.learning_rate:g}"
+        found.setdefault(name, []).append(result.validation_accuracy)
+    return found
+
+
 def _initial_gradients(protocol: Protocol, seed: int) -> dict[str, dict[str, list[float]]]:
-    """Gradient norm at every convolution before training, on the first training batch of `seed`."""
+    """Gradient norm at every convolution before training, on the first batch of `seed`, once for each architecture."""
     found: dict[str, dict[str, list[float]]] = {}
+    seen = set()
     for name, condition in protocol.conditions.items():
+        config = protocol.config(name, "plain", min(condition.learning_rates["plain"]), seed=seed)
+        architecture = (config.depth, config.batch_norm, config.skip)
+        if architecture in seen:
+            continue
+        seen.add(architecture)
         found[name] = {}
         for network in NETWORKS:
             config = protocol.config(name, network, min(condition.learning_rates[network]), seed=seed)
