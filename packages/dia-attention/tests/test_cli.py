@@ -2,7 +2,7 @@ import json
 import sys
 
 import pytest
-from dia_attention import cli
+from dia_attention import _data, cli
 
 
 def run(monkeypatch, *arguments):
@@ -64,6 +64,7 @@ def test_demo_without_its_extra_is_exit_2_and_names_it(monkeypatch, capsys, tmp_
 
 
 def test_train_without_scikit_learn_is_exit_2_and_names_the_extra(monkeypatch, capsys, tmp_path):
+    _data._load.cache_clear()
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
     monkeypatch.setitem(sys.modules, "sklearn", None)
     assert run(monkeypatch, "train", "--out", tmp_path / "run") == 2

@@ -1,5 +1,4 @@
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -51,7 +50,7 @@ def finished(protocol, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         real = demo_module.digits_test
         patch.setattr(demo_module, "digits_test", lambda: calls.append(len(list(out.glob("trainings/*")))) or real())
-        demo(DemoConfig(out=out, protocol=protocol, device="cpu"))
+        demo(DemoConfig(out=out, protocol=protocol, device="cpu", workers=1))
     return out, json.loads((out / "report.json").read_text()), calls
 
 
@@ -105,7 +104,7 @@ def test_started_again_it_goes_on_to_the_same_metrics(finished, protocol):
     untouched = done[1] / "metrics.jsonl"
     before = untouched.stat().st_mtime_ns
     (out / "report.json").unlink()
-    demo(DemoConfig(out=out, protocol=protocol, device="cpu", workers=1))
+    demo(DemoConfig(out=out, protocol=protocol, device="cpu", workers=2))
     again = json.loads((out / "report.json").read_text())
     assert (again["metrics"], again["verdicts"]) == (report["metrics"], report["verdicts"])
     assert untouched.stat().st_mtime_ns == before
@@ -121,14 +120,12 @@ def test_killed_at_any_moment_it_leaves_no_process_and_ends_the_same(finished, p
     script.write_text(program)
     out = tmp_path / "out"
     for trainings in (1, 4, 8):
-        process = subprocess.Popen(
-            [sys.executable, str(script), str(out), str(protocol)], stderr=subprocess.PIPE, env=os.environ
-        )
-        while len(list(out.glob("trainings/*"))) < trainings and process.poll() is None:
-            time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
-        process.stderr.read()  # returns when the last process that holds the pipe has gone
-        process.wait()
+        command = [sys.executable, str(script), str(out), str(protocol)]
+        with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
+            while len(list(out.glob("trainings/*"))) < trainings and process.poll() is None:
+                time.sleep(0.01)
+            process.send_signal(signal.SIGKILL)
+            process.stderr.read()  # returns when the last process that holds the pipe has gone
     demo(DemoConfig(out=out, protocol=protocol, device="cpu"))
     assert json.loads((out / "report.json").read_text())["metrics"] == finished[1]["metrics"]
 

@@ -99,13 +99,16 @@ def test_killed_at_random_moments_many_times(tmp_path, untouched):
         assert finish(directory) == result.weights
 
 
-def test_every_step_is_logged_once_and_training_learns(untouched):
+def test_every_step_is_logged_once(untouched):
     directory, _ = untouched
     logged = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in logged] == list(range(1, STEPS + 1))
     assert [row["epoch"] for row in logged] == [epoch for epoch in range(6) for _ in range(4)]
-    losses = [row["loss"] for row in logged]
-    assert sum(losses[-4:]) < 0.8 * sum(losses[:4])
+
+
+def test_training_learns(tmp_path):
+    config = TrainConfig(depth=11, per_class=20, epochs=6, batch_size=10, augment=False)
+    assert fit(build(config), data(config), config, tmp_path).validation_accuracy > 0.5
 
 
 def test_a_finished_run_is_only_read(untouched):

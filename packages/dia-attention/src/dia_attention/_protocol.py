@@ -4,8 +4,9 @@ import json
 import multiprocessing
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -125,25 +126,30 @@ class Job:
         return f"{self.condition}_{self.network}_lr{self.config.learning_rate:g}_seed{self.config.seed}"
 
 
-def run_jobs(jobs: list[Job], directory: Path, device: torch.device, *, workers: int, label: str) -> list[TrainResult]:
-    """Train every job below `directory`, some at a time in processes of one thread, and give the results in order.
+@contextmanager
+def worker_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
+    """Processes of one thread each; on an error or an interrupt what has not begun is dropped."""
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_prepare_worker)
+    try:
+        yield pool
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
+    pool.shutdown()
+
+
+def run_jobs(
+    jobs: list[Job], directory: Path, device: torch.device, *, pool: ProcessPoolExecutor, label: str
+) -> list[TrainResult]:
+    """Train every job below `directory` and give the results in order.
 
     A finished training is only read again, a broken one goes on from its checkpoint.
     """
     from tqdm import tqdm  # type: ignore[import-untyped]
 
-    if not jobs:
-        return []
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(jobs)), context, initializer=_prepare_worker) as pool:
-        futures = [pool.submit(_run_job, job.config, directory / job.name, str(device)) for job in jobs]
-        try:
-            done: Iterable[Any] = as_completed(futures)
-            for future in tqdm(done, total=len(futures), delay=2, disable=None, unit="training", desc=label):
-                future.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    futures = [pool.submit(_run_job, job.config, directory / job.name, str(device)) for job in jobs]
+    for future in tqdm(as_completed(futures), total=len(jobs), delay=2, disable=None, unit="training", desc=label):
+        future.result()
     return [future.result() for future in futures]
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from . import _demo_figures as figures
 from ._data import batches, digits, digits_test
 from ._metrics import collect_gates, gradient_norms, layer_correlation
-from ._protocol import NETWORKS, Job, Protocol, run_jobs
+from ._protocol import NETWORKS, Job, Protocol, run_jobs, worker_pool
 from ._train import TrainResult, accuracy, build
 
 
@@ -66,9 +66,10 @@ def demo(config: DemoConfig) -> None:
 
     trainings = config.out / "trainings"
     choice = protocol.selection(config.seed)
-    chosen = run_jobs(choice, trainings, device, workers=config.workers, label="choosing learning rates")
-    jobs = protocol.reported(config.seed, protocol.choose(choice, chosen))
-    results = run_jobs(jobs, trainings, device, workers=config.workers, label="plain against DIA")
+    with worker_pool(config.workers) as pool:
+        chosen = run_jobs(choice, trainings, device, pool=pool, label="choosing learning rates")
+        jobs = protocol.reported(config.seed, protocol.choose(choice, chosen))
+        results = run_jobs(jobs, trainings, device, pool=pool, label="plain against DIA")
 
     models = [_trained(job, trainings, device) for job in jobs]
     test = digits_test()
