@@ -216,10 +216,15 @@ def test_captured_tensors_without_gradient_and_buffers_are_fine():
     y.sum().backward()
 
 
-def test_foreign_leaf_above_the_threshold_is_refused_without_forcing():
-    captured, x = foreign_leaf(), torch.randn(2, 3, 512, 512, requires_grad=True)
-    with pytest.raises(ValueError, match="neither its input"):
-        recalibrate(x, Outputs(lambda m: m * captured))
+@pytest.mark.parametrize("size", [4, 512])
+def test_a_foreign_leaf_is_refused_without_forcing_at_every_size(size):
+    captured, x = foreign_leaf(), torch.randn(2, 3, size, size, requires_grad=True)
+    gate = Outputs(lambda m: m * captured)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="neither its input"):
+            recalibrate(x, gate)
+    with torch.no_grad():
+        recalibrate(x, gate)
 
 
 def test_parameters_that_are_results_get_their_gradient():

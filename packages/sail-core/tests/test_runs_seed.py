@@ -138,6 +138,7 @@ def train(directory, *, until, interrupt=None):
     return net.state_dict()
 
 
+@pytest.mark.filterwarnings("ignore:The epoch parameter in:UserWarning")  # SequentialLR's own, in torch 2.7
 def test_a_resumed_run_ends_with_the_same_bits(tmp_path):
     whole = train(tmp_path / "whole", until=12)
     for interrupt in (2, 7, 10):

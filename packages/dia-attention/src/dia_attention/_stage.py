@@ -98,7 +98,8 @@ class Stage(nn.Module):
 
     def __getitem__(self, index: int) -> nn.Module:
         """Return a block, as indexing the plain stage does."""
-        return self.get_submodule(self.block_names[index])
+        block: nn.Module = getattr(self, self.block_names[index])  # torch 2.7 cannot compile get_submodule
+        return block
 
     def __iter__(self) -> Iterator[Callable[[Any], Any]]:
         return (self._piece(index) for index in range(len(self)))

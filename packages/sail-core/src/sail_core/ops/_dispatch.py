@@ -1,16 +1,18 @@
 """Choosing the form of a recalibration: the joint one where it pays, the reference everywhere else."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Literal
+from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 
 from . import _joint, _reference
-from ._reference import Activation, Output, check_map, check_tail
+from ._graph import refuse_foreign_leaves, sequence_mark
+from ._reference import Activation, Output, check_map, check_tail, split
 
 Backend = Literal["auto", "reference", "joint", "triton"]
 
@@ -37,7 +39,7 @@ def recalibrate(
     frozen parameters, but every tensor that needs a gradient must be its input, its state or one of its parameters.
 
     Args:
-        x: Map of shape (B, C, *K), floating point or complex, with at least one axis in K.
+        x: Map of shape ``(B, C, *K)``, floating point or complex, with at least one axis in K.
         gate: Module that maps the means (B, C) and the state to ``a`` of shape (B, C), or to a tuple ``(a, *state)``.
         state: Tensors of any shape that the gate takes after the means, such as a recurrent cell's ``h`` and ``c``.
         residual: Map of the shape of ``x`` that is added after scaling, or None.
@@ -66,8 +68,40 @@ def recalibrate(
     path, why = _route(x, gate, state, residual)
     if path == "refused":
         raise ValueError(f'backend("joint") is set, but {why}; use backend("auto") or backend("reference")')
-    form = _joint.recalibrate if path == "joint" else _reference.recalibrate
-    return form(x, gate, state=state, residual=residual, activation=activation)
+    if path == "joint":
+        return _joint.recalibrate(x, gate, state=state, residual=residual, activation=activation)
+    inspect = _choice == "auto" and _uninspected(x, gate, state)
+    called = _inspected(gate) if inspect else gate
+    return _reference.recalibrate(x, called, state=state, residual=residual, activation=activation)
+
+
+_inspected_gates: WeakSet[nn.Module] = WeakSet()
+
+
+def _uninspected(x: Tensor, gate: nn.Module, state: tuple[Tensor, ...]) -> bool:
+    """Whether this call should look into the gate's graph, as the joint form does on every call.
+
+    The reference form would get a foreign tensor's gradient right, but a gate that passes with small maps and raises
+    with large ones helps nobody. Looking costs as much as the gate itself, so each gate is looked into once.
+    """
+    if torch.compiler.is_compiling() or gate in _inspected_gates or not torch.is_grad_enabled():
+        return False
+    return _obstacle(x, (x, *state), tuple(gate.parameters())) is None
+
+
+def _inspected(gate: nn.Module) -> Callable[..., object]:
+    """The gate, refusing foreign tensors."""
+
+    def call(pooled: Tensor, *state: Tensor) -> object:
+        mark = sequence_mark()
+        output = gate(pooled, *state)
+        a, new = split(output, pooled)
+        inputs = [tensor for tensor in (pooled, *state, *gate.parameters()) if tensor.requires_grad]
+        refuse_foreign_leaves((a, *(new or ())), inputs, mark)
+        _inspected_gates.add(gate)
+        return output
+
+    return call
 
 
 def explain(
@@ -81,7 +115,7 @@ def explain(
     """Say which form ``recalibrate`` would take for these arguments, and why.
 
     Args:
-        x: Map of shape (B, C, *K).
+        x: Map of shape ``(B, C, *K)``.
         gate: The gate, or None to leave its parameters out of the decision.
         state: As for ``recalibrate``.
         residual: As for ``recalibrate``.

@@ -1,9 +1,10 @@
 """The readable form of recalibration: what every faster form is tested against."""
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 Activation = Literal["relu"] | None
 Output = Tensor | tuple[Tensor, ...]
@@ -15,8 +16,8 @@ def pool(x: Tensor, *, dim: Literal["spatial", "last"] = "spatial") -> Tensor:
     ``m[b, c] = mean_k x[b, c, k]``; half-precision inputs are summed in float32.
 
     Args:
-        x: Map of shape (B, C, *K) with at least one axis in K, floating point or complex. For ``dim="last"``, tokens
-            of shape (B, ..., D).
+        x: Map of shape ``(B, C, *K)`` with at least one axis in K, floating point or complex. For
+            ``dim="last"``, tokens of shape ``(B, ..., D)``.
         dim: ``"spatial"`` averages over all axes after the second, ``"last"`` over the last axis only.
 
     Returns:
@@ -50,7 +51,7 @@ def scale(x: Tensor, gate: Tensor, *, residual: Tensor | None = None, activation
     ``y[b, c, k] = act(x[b, c, k] * gate[b, c] + residual[b, c, k])``
 
     Args:
-        x: Map of shape (B, C, *K).
+        x: Map of shape ``(B, C, *K)``.
         gate: Factors whose shape is the beginning of the shape of ``x``, usually (B, C).
         residual: Map of the shape of ``x`` to add, or None.
         activation: ``"relu"`` or None.
@@ -87,7 +88,12 @@ def _scale(x: Tensor, gate: Tensor, residual: Tensor | None, activation: Activat
 
 
 def recalibrate(
-    x: Tensor, gate: nn.Module, *, state: tuple[Tensor, ...], residual: Tensor | None, activation: Activation
+    x: Tensor,
+    gate: Callable[..., object],
+    *,
+    state: tuple[Tensor, ...],
+    residual: Tensor | None,
+    activation: Activation,
 ) -> Output:
     """Pool, gate and scale with autograd's own backward; the arguments have been checked by the caller."""
     pooled = x.mean(tuple(range(2, x.dim())))
@@ -114,7 +120,7 @@ def split(output: object, pooled: Tensor) -> tuple[Tensor, tuple[Tensor, ...] | 
 
 
 def check_map(x: Tensor) -> None:
-    """Raise unless ``x`` is a floating-point or complex map (B, C, *K)."""
+    """Raise unless ``x`` is a floating-point or complex map ``(B, C, *K)``."""
     check_dtype(x)
     if x.dim() < 3:
         raise ValueError(f"x has shape {tuple(x.shape)}; expected (B, C, *K) with at least one axis after the channels")
