@@ -1,9 +1,6 @@
 """Print every goal of benchmarks/goals/ as met, missed or unmeasured, and render benchmarks/README.md from the rows."""
 
-import json
-import tomllib
-
-from sail_core.bench import check, report
+from sail_core.bench import check, read_goals, read_rows, report
 from workspace import ROOT, packages
 
 HEAD = """# Benchmarks
@@ -18,9 +15,9 @@ def main() -> None:
     parts = [HEAD]
     for folder in packages():
         paths = sorted((ROOT / "benchmarks" / "results" / folder).glob("*.jsonl"))
-        rows = [json.loads(line) for path in paths if path.stem != "claims" for line in path.read_text().splitlines()]
+        rows = read_rows(*(path for path in paths if path.stem != "claims"))
         goals = ROOT / "benchmarks" / "goals" / f"{folder}.toml"
-        results = check(rows, tomllib.loads(goals.read_text())) if goals.exists() else []
+        results = check(rows, read_goals(goals)) if goals.exists() else []
         for result in results:
             print(f"{folder}: {result}")
         listed = "\n".join(f"- {result}" for result in results) or "No goals."

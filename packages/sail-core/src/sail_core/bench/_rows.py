@@ -1,14 +1,14 @@
 """Benchmark rows: one JSON object a line, every field always present, null where a thing was not measured."""
 
 import json
-import platform
-import subprocess
 from collections.abc import Iterable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from sail_core.runs import env_report
 
 Row = dict[str, Any]
 
@@ -77,14 +77,12 @@ def case_key(row: Row) -> str:
 
 def provenance(device: str) -> Row:
     """The fields that say where and with what a row was measured."""
+    environment = env_report()
     return {
         "device": device,
-        "device_name": torch.cuda.get_device_name() if device == "cuda" else _processor(),
-        "torch": torch.__version__,
+        "device_name": environment["cuda" if device == "cuda" else "cpu"],
         "triton": _installed("triton"),
-        "commit": _git("rev-parse", "HEAD"),
-        "dirty": None if (changes := _git("status", "--porcelain")) is None else bool(changes),
-        "threads": torch.get_num_threads(),
+        **{name: environment[name] for name in ("torch", "commit", "dirty", "threads")},
     }
 
 
@@ -94,25 +92,8 @@ def nbytes(shape: Sequence[int], dtype: str) -> int | None:
     return torch.Size(shape).numel() * kind.itemsize if isinstance(kind, torch.dtype) else None
 
 
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
 def _installed(name: str) -> str | None:
     try:
         return version(name)
     except PackageNotFoundError:
         return None
-
-
-def _git(*arguments: str) -> str | None:
-    try:
-        done = subprocess.run(["git", *arguments], capture_output=True, text=True, timeout=30, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip()
