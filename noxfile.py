@@ -89,8 +89,8 @@ def built(package: Package, extras: str = "") -> str:
 
 
 def whole(package: Package) -> str:
-    """The requirement that is the package's wheel with everything it can use."""
-    return built(package, "[all]" if "all" in package.extras else "")
+    """The requirement that is the package's wheel with every extra."""
+    return built(package, f"[{','.join(package.extras)}]" if package.extras else "")
 
 
 def group(name: str, package: Package | None = None) -> list[str]:
@@ -99,8 +99,12 @@ def group(name: str, package: Package | None = None) -> list[str]:
 
 
 def test_requirements(package: Package) -> list[str]:
-    """What a package's tests need: its wheel with every extra, its test group, and the plugin."""
-    return [whole(package), *group("test", package), str(wheels()["testkit"])]
+    """What a package's tests need: its wheel with [all] (sail-core has none), its test group, and the plugin."""
+    return [
+        built(package, "[all]" if "all" in package.extras else ""),
+        *group("test", package),
+        str(wheels()["testkit"]),
+    ]
 
 
 def install(session: nox.Session, *requirements: str) -> None:

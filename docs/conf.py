@@ -42,7 +42,7 @@ def package_page(package: Package) -> str:
         parts.append(
             f"## Claims\n\nWhat the papers claim and what was measured: [claims](../claims/{package.folder}.md)."
         )
-    changes = ":start-after: '# Changelog'\n:heading-offset: 2"
+    changes = ":start-after: '# Changelog'\n:heading-offset: 1"
     parts.append(f"## Changes\n\n```{{include}} {source}/CHANGELOG.md\n{changes}\n```")
     return "\n\n".join(parts) + "\n"
 

@@ -9,6 +9,7 @@ import base64
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -109,7 +110,7 @@ def by_range(package: Package, wheels: Path, constraints: list[str], place: Path
     impostor = flat_index("impostor", fake_index(place / "impostor"), explicit=False)
     ranges = [major_minor_range(member) for member in packages().values()]
     sources = "[tool.uv.sources]\n" + "\n".join(f'{name} = {{ index = "sail" }}' for name in RELEASED)
-    honest = flat_index("sail", wheels, explicit=True)
+    honest = flat_index("sail", shutil.copytree(wheels, place / "wheels"), explicit=True)  # uv caches an index by path
     folder = project(place / "range", major_minor_range(package), constraints + ranges, sources, honest, impostor)
     check(package, installed(folder), folder, "by range")
 

@@ -4,6 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear, relu
 
+__all__ = ["dia_cell"]
+
 
 def dia_cell(
     p: Tensor,
