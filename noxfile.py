@@ -424,4 +424,4 @@ def release_check(session: nox.Session) -> None:
         python = environment(f"release-{package.folder}", built(package), *group("wheel"))
         uv("pip", "install", "--quiet", "--python", python, "--no-deps", "--reinstall", released)
         session.run(str(python), *conformance(package, released, *BARE), external=True, env=ENVIRONMENT)
-    session.run("python", "-m", "twine", "check", "--strict", *map(str, out.glob("*.*")), env=ENVIRONMENT)
+    session.run("python", "-m", "twine", "check", "--strict", *map(str, out.glob("[!.]*")), env=ENVIRONMENT)
