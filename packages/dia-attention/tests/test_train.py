@@ -1,8 +1,7 @@
 import json
-import os
+import multiprocessing
 import random
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -10,40 +9,21 @@ from pathlib import Path
 import pytest
 import torch
 from dia_attention._cifar import cifar_resnet
-from dia_attention._data import Digits, Split
 from dia_attention._train import TrainConfig, build, fit, learning_rate, weights_hash
 from sail_core.runs import CheckpointError, latest
 
-CONFIG = TrainConfig(depth=20, per_class=4, epochs=6, batch_size=10, checkpoint_every=5, seed=3)  # 4 steps an epoch
+sys.path.insert(0, str(Path(__file__).parent))  # the killed processes find their work by name
+from train_worker import CONFIG, data, train_in
+
 STEPS = 24
-PROGRAM = """
-import sys, torch
-from pathlib import Path
-sys.path.insert(0, sys.argv[2])
-from test_train import CONFIG, data
-from dia_attention._train import build, fit
-torch.set_num_threads(1)
-print(fit(build(CONFIG), data(CONFIG), CONFIG, Path(sys.argv[1])).weights)
-"""
-
-
-def data(config):
-    """Learnable images without scikit-learn: each class is a row of bright pixels under noise."""
-    generator = torch.Generator().manual_seed(config.seed)
-
-    def split(count):
-        labels = torch.arange(10).repeat(count)
-        images = torch.rand(len(labels), 1, 8, 8, generator=generator) - 1
-        images[torch.arange(len(labels)), 0, labels // 2, (labels % 2) * 4] = 1
-        return Split(images=images, labels=labels)
-
-    return Digits(train=split(config.per_class), validation=split(3))
+PROCESSES = multiprocessing.get_context("forkserver")  # so that torch is imported once, not in every killed process
+PROCESSES.set_forkserver_preload(["train_worker", "torch._dynamo"])
 
 
 def start(directory):
-    command = [sys.executable, "-c", PROGRAM, str(directory), str(Path(__file__).parent)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    process = PROCESSES.Process(target=train_in, args=(directory, directory.with_suffix(".stderr")))
+    process.start()
+    return process
 
 
 def rows(directory):
@@ -54,19 +34,22 @@ def rows(directory):
 def kill_at(directory, row, *, delay=0.0):
     """Start the training and kill it with SIGKILL once its log has so many rows; True if it was still running."""
     process = start(directory)
-    while rows(directory) < row and process.poll() is None:
+    while rows(directory) < row and process.is_alive():
         time.sleep(0.001)
     time.sleep(delay)
-    process.send_signal(signal.SIGKILL)
-    _, errors = process.communicate(timeout=100)
-    assert process.returncode in (0, -signal.SIGKILL), errors
-    return process.returncode == -signal.SIGKILL
+    process.kill()
+    process.join(100)
+    assert process.exitcode in (0, -signal.SIGKILL), directory.with_suffix(".stderr").read_text()
+    return process.exitcode == -signal.SIGKILL
 
 
 def finish(directory):
-    out, errors = start(directory).communicate(timeout=300)
-    assert errors == ""  # also: no progress bar where stderr is no terminal
-    return out.strip()
+    """Let the training end and return the hash of its weights, read from its last checkpoint."""
+    process = start(directory)
+    process.join(300)
+    errors = directory.with_suffix(".stderr").read_text()
+    assert (process.exitcode, errors) == (0, "")  # also: no progress bar where stderr is no terminal
+    return fit(build(CONFIG), data(CONFIG), CONFIG, directory).weights
 
 
 @pytest.fixture(scope="module")
@@ -81,11 +64,12 @@ def untouched(tmp_path_factory):
 
 def test_killed_before_and_after_a_checkpoint_ends_with_the_same_weights(tmp_path, untouched):
     directory, result = untouched
-    assert kill_at(tmp_path, 2)
-    assert kill_at(tmp_path, 13)
-    assert int(latest(tmp_path).name.removeprefix("step-")) >= 10  # a kill costs the steps since a checkpoint, no more
-    assert finish(tmp_path) == result.weights
-    assert (tmp_path / "metrics.jsonl").read_text() == (directory / "metrics.jsonl").read_text()
+    killed = tmp_path / "killed"
+    assert kill_at(killed, 2)
+    assert kill_at(killed, 13)
+    assert int(latest(killed).name.removeprefix("step-")) >= 10  # a kill costs the steps since a checkpoint, no more
+    assert finish(killed) == result.weights
+    assert (killed / "metrics.jsonl").read_text() == (directory / "metrics.jsonl").read_text()
 
 
 @pytest.mark.slow

@@ -75,7 +75,7 @@ def layer_correlation(gates: Mapping[str, Tensor]) -> Tensor:
 
     Example:
         >>> gate = torch.tensor([[0.1, 0.2, 0.4]])
-        >>> layer_correlation({"0": gate, "1": 1 - gate})
+        >>> layer_correlation({"0": gate, "1": 1 - gate}).round()
         tensor([[ 1., -1.],
                 [-1.,  1.]], dtype=torch.float64)
 
