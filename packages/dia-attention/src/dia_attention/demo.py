@@ -1,6 +1,7 @@
 """The main job in one command: plain net against DIA on real handwritten digits, whole and with parts taken away."""
 
 import hashlib
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -47,9 +48,14 @@ def demo(config: DemoConfig) -> None:
         ValueError: `out` holds the demo of another protocol, seed or device.
         MissingExtra: matplotlib or scikit-learn is not installed.
     """
+    with worker_pool(config.workers) as pool:  # first, because its processes take long to import torch
+        _demo(config, pool)
+
+
+def _demo(config: DemoConfig, pool: ProcessPoolExecutor) -> None:
     with needs("dia-attention", "demo"):  # now, not after the trainings
-        import matplotlib  # noqa: F401
-        import sklearn  # noqa: F401
+        import matplotlib.figure  # noqa: F401
+        import sklearn.datasets  # noqa: F401
     path = config.protocol or Path(__file__).parent / "protocols" / ("full.json" if config.full else "quick.json")
     protocol = Protocol.read(path)
     device = pick_device(config.device)
@@ -66,10 +72,9 @@ def demo(config: DemoConfig) -> None:
 
     trainings = config.out / "trainings"
     choice = protocol.selection(config.seed)
-    with worker_pool(config.workers) as pool:
-        chosen = run_jobs(choice, trainings, device, pool=pool, label="choosing learning rates")
-        jobs = protocol.reported(config.seed, protocol.choose(choice, chosen))
-        results = run_jobs(jobs, trainings, device, pool=pool, label="plain against DIA")
+    chosen = run_jobs(choice, trainings, device, pool=pool, label="choosing learning rates")
+    jobs = protocol.reported(config.seed, protocol.choose(choice, chosen))
+    results = run_jobs(jobs, trainings, device, pool=pool, label="plain against DIA")
 
     models = [_trained(job, trainings, device) for job in jobs]
     test = digits_test()
