@@ -350,7 +350,9 @@ def demo(session: nox.Session) -> None:
     for package in chosen_packages:
         if package.script is None:
             continue
-        out = ROOT / "runs" / "demo" / package.folder
+        out = ROOT / "runs" / "demo" / (package.folder + ("-full" if "--full" in options else ""))
+        if (out / "report.json").exists():  # finished: begin anew; a demo that was killed goes on
+            shutil.rmtree(out)
         python = environment(f"demo-{package.folder}", built(package, "[demo]"))
         try:
             session.run(
