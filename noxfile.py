@@ -378,7 +378,7 @@ def bench(session: nox.Session) -> None:
     chosen_packages, options = chosen(session)
     for package in chosen_packages:
         scripts = sorted(package.path.glob("benchmarks/bench_*.py"))
-        needs = [whole(package), *group("bench", package)]
+        needs = [whole(package), *(group("bench", package) if "bench" in package.groups else [])]
         python = environment(f"bench-{package.folder}", *needs)
         out = ROOT / "benchmarks" / "results" / package.folder / "cpu.jsonl"
         out.parent.mkdir(parents=True, exist_ok=True)
