@@ -390,7 +390,7 @@ def bench(session: nox.Session) -> None:
 @nox.session(default=False)
 def bench_check(session: nox.Session) -> None:
     """Print each goal of benchmarks/goals/ as met, missed or unmeasured, and render benchmarks/README.md."""
-    install(session, built(PACKAGES["sail-core"]))
+    install(session, built(PACKAGES["sail-core"], "[report]"))
     session.run("python", "tools/results_page.py", env=ENVIRONMENT)
 
 

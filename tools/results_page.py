@@ -1,5 +1,6 @@
 """Print every goal of benchmarks/goals/ as met, missed or unmeasured, and render benchmarks/README.md from the rows."""
 
+from results_figure import draw
 from sail_core.bench import check, read_goals, read_rows, report
 from workspace import ROOT, packages
 
@@ -11,9 +12,9 @@ process and run, so it travels better than a time; above 1 is faster than the pe
 
 
 def main() -> None:
-    """Check the goals, print them, and write the page."""
+    """Check the goals, print them, and write the page with a figure for each package."""
     parts = [HEAD]
-    for folder in packages():
+    for folder, package in packages().items():
         paths = sorted((ROOT / "benchmarks" / "results" / folder).glob("*.jsonl"))
         rows = read_rows(*(path for path in paths if path.stem != "claims"))
         goals = ROOT / "benchmarks" / "goals" / f"{folder}.toml"
@@ -21,9 +22,11 @@ def main() -> None:
         for result in results:
             print(f"{folder}: {result}")
         listed = "\n".join(f"- {result}" for result in results) or "No goals."
-        parts.append(
-            f"## {folder}\n\n### Goals\n\n{listed}\n\n### Rows\n\n{report(rows) if rows else 'Not measured yet.'}\n"
-        )
+        measured = "Not measured yet."
+        if rows:
+            draw(rows, package.module, ROOT / "docs" / "assets" / folder / "benchmarks.svg")
+            measured = f"![Ratios](../docs/assets/{folder}/benchmarks.svg)\n\n{report(rows)}"
+        parts.append(f"## {folder}\n\n### Goals\n\n{listed}\n\n### Rows\n\n{measured}\n")
     (ROOT / "benchmarks" / "README.md").write_text("\n".join(parts), encoding="utf-8")
 
 

@@ -110,3 +110,7 @@ def test_bytes_of_a_backward_are_counted():
         torch.autograd.grad(x.relu(), x, torch.ones(4, 8))
     assert count.passes(x.nbytes) == 1 + 2 + 3
     assert [op.name for op in count.ops] == ["relu", "ones", "threshold_backward"]
+
+
+def test_the_plugins_fixture_poisons(poisoned_empty):
+    assert torch.empty(2, 3).isnan().all()

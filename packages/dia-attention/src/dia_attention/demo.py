@@ -3,7 +3,6 @@
 import hashlib
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +13,7 @@ from sail_core.report import Report, verdict
 from sail_core.runs import Run, latest, load_state, pick_device
 from torch import Tensor, nn
 
+from . import __version__
 from . import _demo_figures as figures
 from ._data import batches, digits, digits_test
 from ._metrics import collect_gates, gradient_norms, layer_correlation
@@ -61,7 +61,7 @@ def _demo(config: DemoConfig, pool: ProcessPoolExecutor) -> None:
     device = pick_device(config.device)
     report = Report(
         "dia-attention",
-        version("dia-attention"),
+        __version__,
         seed=config.seed,
         profile=path.stem,
         device=str(device),
