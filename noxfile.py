@@ -54,13 +54,17 @@ def uv(*arguments: str | Path) -> str:
     return subprocess.run([UV, *arguments], cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
+def export(*what: str) -> str:
+    """What uv.lock pins for a choice of packages, extras and groups, as requirement lines."""
+    return uv("export", "--frozen", "--quiet", "--no-emit-workspace", "--no-header", "--no-annotate", *what)
+
+
 @functools.cache
 def pins() -> Path:
     """Every version of uv.lock, as a constraints file."""
     WORK.mkdir(parents=True, exist_ok=True)
-    everything = ("--all-packages", "--all-extras", "--all-groups", "--no-emit-workspace")
     path = WORK / "pins.txt"
-    path.write_text(uv("export", "--frozen", "--quiet", *everything, "--no-hashes", "--no-header", "--no-annotate"))
+    path.write_text(export("--all-packages", "--all-extras", "--all-groups", "--no-hashes"))
     return path
 
 
@@ -235,18 +239,17 @@ def downstream(session: nox.Session, package: str) -> None:
 @nox.session(python=PYTHONS, tags=["matrix"], default=False)
 @nox.parametrize("package,torch", [(p, t) for p in PACKAGES for t in TORCHES])
 def matrix(session: nox.Session, package: str, torch: str) -> None:
-    """One package on one Python and one torch, freely resolved; a pair that this tree has passed is not run again."""
+    """One package on one Python and one torch, freely resolved; a pair that these wheels passed is not run again."""
     member = PACKAGES[package]
     results = ROOT / "benchmarks" / "results" / "matrix.jsonl"
     digest = hashlib.sha256(b"".join(wheels()[m.folder].read_bytes() for m in closure(member))).hexdigest()
     key = {"package": package, "python": session.python, "torch": torch, "wheels_sha256": digest}
     rows = [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
     if any(row["ok"] and key.items() <= row.items() for row in rows):
-        session.log("this tree has passed this pair: see benchmarks/results/matrix.jsonl")
+        session.log("these wheels have passed this pair: see benchmarks/results/matrix.jsonl")
         return
-    session.install(
-        "--constraint", str(ours()), *test_requirements(member), *([] if torch == "newest" else [f"torch=={torch}"])
-    )
+    pair = [] if torch == "newest" else [f"torch=={torch}"]
+    session.install("--constraint", str(ours()), *test_requirements(member), *pair)
     report = Path(session.create_tmp()) / "junit.xml"
     report.unlink(missing_ok=True)
     start = time.monotonic()
@@ -289,23 +292,9 @@ def closure_requirements(package: Package) -> list[str]:
 def locked(session: nox.Session, package: str) -> None:
     """The tests on exactly the pins of uv.lock, every file checked against its hash."""
     member = PACKAGES[package]
-    pins = Path(session.create_tmp()) / "pins.txt"
-    pins.write_text(
-        uv(
-            "export",
-            "--frozen",
-            "--package",
-            member.dist,
-            "--all-extras",
-            "--group",
-            "test",
-            "--no-emit-workspace",
-            "--no-header",
-            "--no-annotate",
-            "--quiet",
-        )
-    )
-    session.install("--require-hashes", "-r", str(pins))
+    hashed = Path(session.create_tmp()) / "pins.txt"
+    hashed.write_text(export("--package", member.dist, "--all-extras", "--group", "test"))
+    session.install("--require-hashes", "-r", str(hashed))
     session.install("--no-deps", *(str(wheels()[m.folder]) for m in closure(member)), str(wheels()["testkit"]))
     run_tests(session, member)
 
@@ -353,20 +342,13 @@ def demo(session: nox.Session) -> None:
         out = ROOT / "runs" / "demo" / (package.folder + ("-full" if "--full" in options else ""))
         if (out / "report.json").exists():  # finished: begin anew; a demo that was killed goes on
             shutil.rmtree(out)
-        python = environment(f"demo-{package.folder}", built(package, "[demo]"))
         try:
-            session.run(
-                str(python.with_name(package.script)),
-                "demo",
-                "--out",
-                str(out),
-                *options,
-                external=True,
-                env=ENVIRONMENT,
-            )
-        except nox.command.CommandFailed:
+            python = environment(f"demo-{package.folder}", built(package, "[demo]"))
+            command = [str(python.with_name(package.script)), "demo", "--out", str(out), *options]
+            session.run(*command, external=True, env=ENVIRONMENT)
+        except (nox.command.CommandFailed, subprocess.CalledProcessError):
             failed.append(package.folder)
-        session.run(str(python), "tools/demo_page.py", "runs/demo", external=True)
+        session.run("python", "tools/demo_page.py", "runs/demo")
     session.log("the page: runs/demo/index.html")
     if failed:
         session.error(f"these demos failed: {', '.join(failed)}")

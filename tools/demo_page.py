@@ -158,6 +158,7 @@ def page(root: Path) -> str:
 
 def main(root: Path) -> None:
     """Write `root/index.html`, replacing the old page at once."""
+    root.mkdir(parents=True, exist_ok=True)
     temporary = root / "index.html.tmp"
     temporary.write_text(page(root), encoding="utf-8")
     temporary.replace(root / "index.html")
