@@ -80,3 +80,12 @@ def test_the_committed_goals_are_well_formed():
     if not path.exists():
         pytest.skip("not in a source tree")
     assert len(read_goals(path)) >= 7
+
+
+@pytest.mark.parametrize("command", [["traffic"], ["recalibrate", "--quick", "--out", "rows.jsonl"]])
+def test_without_timm_the_extra_is_named(command, monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    for name in ("timm", "timm.layers"):
+        monkeypatch.setitem(sys.modules, name, None)
+    assert main(command) == 2
+    assert "pip install 'sail-core[bench]'" in capsys.readouterr().err

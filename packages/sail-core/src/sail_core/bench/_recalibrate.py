@@ -9,6 +9,7 @@ from unittest.mock import patch
 import torch
 from torch import Tensor, nn
 
+from sail_core.extras import needs
 from sail_core.ops import _forms, backend, recalibrate
 from sail_core.testing import byte_count
 
@@ -65,7 +66,8 @@ class _Ours(nn.Module):
 
 
 def _modules(op: Op, channels: int, device: str, dtype: torch.dtype) -> dict[str, nn.Module]:
-    from timm.layers import SqueezeExcite  # type: ignore[attr-defined]
+    with needs("sail-core", "bench"):
+        from timm.layers import SqueezeExcite  # type: ignore[attr-defined]
 
     torch.manual_seed(0)
     se = SqueezeExcite(channels)
@@ -101,8 +103,8 @@ def recalibrate_rows(*, device: Device, quick: bool = False) -> Iterator[list[Ro
     Yields:
         The rows of one case.
     """
-    import timm
-
+    with needs("sail-core", "bench"):
+        import timm
     from sail_core import __version__
 
     shapes = _SHAPES[device][-1:] if quick else _SHAPES[device]
