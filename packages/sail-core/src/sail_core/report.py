@@ -135,7 +135,7 @@ class Report:
         version: Its version.
         seed: The seed of the run.
         profile: Its profile, such as ``"default"`` or ``"full"``.
-        device: The device it ran on.
+        device: The device it ran on, a string or a torch.device.
         protocol: The committed file that fixed the protocol before the run; its SHA-256 goes into the report.
 
     Attributes:
@@ -163,7 +163,7 @@ class Report:
         *,
         seed: int,
         profile: str,
-        device: str | Any,
+        device: object,
         protocol: str | os.PathLike[str] | None = None,
     ) -> None:
         self._started = time.perf_counter()
