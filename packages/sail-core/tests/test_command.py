@@ -214,7 +214,7 @@ def test_an_exit_of_the_command_itself_passes(capsys):
 
 SCRIPT = """
 from __future__ import annotations
-import sys, time
+import signal, sys, time
 from dataclasses import dataclass
 from sail_core.command import main
 
@@ -229,6 +229,7 @@ def count(config: Config) -> None:
     for line in range(config.lines):
         print(line)
     if not config.lines:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background starts with it ignored
         print("ready", flush=True)
         time.sleep(60)
 
