@@ -1,0 +1,1 @@
+"""Dataset tooling for Oogiri-GO: read, verify, deduplicate, split and build humour data for the datasets library."""
