@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
+from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from . import functional
+from . import _save, functional
 from ._cost import CostModel, CostSimulator, inverse_propensity_loss
 from ._losses import handoff_loss, satisfaction_loss, sentiment_loss
 from ._user_state import UserState, UserStateHead
@@ -220,6 +221,31 @@ class CEM(nn.Module):
         state = {f"host.{name}": value for name, value in host.items()}
         return self._output(found, read, user), state | {f"user.{name}": value for name, value in mine.items()}
 
+    def save_pretrained(self, directory: str | PathLike[str]) -> None:
+        """Write `config.json` and `model.safetensors`, each atomically, the second named in the first by its hash.
+
+        Args:
+            directory: Made when missing. The host's options are saved too, if it is a `HandoffModel`.
+        """
+        _save.save(self, directory)
+
+    @classmethod
+    def from_pretrained(cls, directory: str | PathLike[str], *, host: nn.Module | None = None) -> CEM:
+        """Load what `save_pretrained` wrote, on the CPU and in eval mode. Nothing is unpickled or downloaded.
+
+        Args:
+            directory: The folder.
+            host: An instance of the saved host, needed only where its class is not one of this package.
+
+        Returns:
+            The model, in the stage it was saved in.
+
+        Raises:
+            FileNotFoundError: A file is missing.
+            ValueError: A file is damaged, they are not from the same save, or they do not fit the host.
+        """
+        return _save.load(cls, directory, host)
+
     def _output(self, found: HostOutput, state: UserState, user: Tensor) -> HandoffOutput:
         if self.config.mode == "paper_code":
             probs = functional.paper_code_product(
@@ -230,7 +256,7 @@ class CEM(nn.Module):
             logits, probs = found.handoff_logits, found.handoff_logits.softmax(-1)
         else:
             logits = functional.state_correction(
-                found.handoff_logits, state.sentiment_logits, self.beta, state.known
+                found.handoff_logits, state.negative, self.beta
             )
             probs = logits.exp()
         return HandoffOutput(

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from .functional import negative_log_odds
 from .hosts._base import State
 
 
@@ -16,16 +17,16 @@ class UserState(NamedTuple):
     Attributes:
         vector: `(B, T, d)`, zeros before the first user turn.
         sentiment_logits: `(B, T, 3)`, negative, neutral, positive; zeros before the first user turn.
+        negative: `(B, T)`, log-odds of a negative sentiment; 0 before the first user turn.
         satisfaction: `(B, T, 3)`, log-probabilities of unsatisfied, met, well satisfied, as known at the turn.
-        weights: `(B, T)`, unnormalised log-weights of the turns in the satisfaction.
-        known: `(B, T)` bool, whether a user turn came already.
+        weights: `(B, T)`, log-weights of the turns in the satisfaction.
     """
 
     vector: Tensor
     sentiment_logits: Tensor
+    negative: Tensor
     satisfaction: Tensor
     weights: Tensor
-    known: Tensor
 
 
 class UserStateHead(nn.Module):
@@ -68,20 +69,18 @@ class UserStateHead(nn.Module):
         states, _ = self.gru(_take(hidden, order))
         count = user.long().cumsum(1)
         vector = _take(states, (count - 1).clamp(0, states.shape[1] - 1))
-        scores = self._scores(vector, hidden, host_sentiment)
+        sentiment, weights = self._read(vector, hidden, host_sentiment)
         turns = torch.arange(user.shape[1], device=user.device).expand_as(user)
         last = torch.where(user, turns, -1).cummax(1).values
-        known = last >= 0
-        here = known.unsqueeze(2)
-        scores = torch.where(here, _take(scores, last.clamp(min=0)), 0.0)
-        weight = torch.where(user, scores[..., 3], float("-inf")).exp().unsqueeze(2)
-        total = (weight * scores[..., :3].softmax(2)).cumsum(1)
+        known = (last >= 0).unsqueeze(2)
+        sentiment = torch.where(known, _take(sentiment, last.clamp(min=0)), 0.0)
+        total = torch.where(user.unsqueeze(2), (sentiment.log_softmax(2) + weights).exp(), 0.0).cumsum(1)
         return UserState(
-            torch.where(here, vector, 0.0),
-            scores[..., :3],
-            _normalised(total, weight.cumsum(1)),
-            scores[..., 3],
-            known,
+            torch.where(known, vector, 0.0),
+            sentiment,
+            torch.where(known.squeeze(2), negative_log_odds(sentiment), 0.0),
+            _mixture(total),
+            weights.squeeze(2),
         )
 
     def initial_state(self, batch_size: int) -> State:
@@ -89,55 +88,54 @@ class UserStateHead(nn.Module):
         zeros = self.read.weight.new_zeros
         return {
             "vector": zeros(batch_size, self.gru.hidden_size),
-            "scores": zeros(batch_size, 4),
+            "sentiment": zeros(batch_size, 3),
+            "negative": zeros(batch_size, 1),
             "total": zeros(batch_size, 3),
-            "weight": zeros(batch_size, 1),
         }
 
     def step(
         self, hidden: Tensor, user: Tensor, state: State, host_sentiment: Tensor | None = None
     ) -> tuple[UserState, State]:
         """Read one more turn: `hidden` `(B, 1, d)`, `user` `(B, 1)`."""
+        weights = state["negative"]
         if bool(user.any()):
             cell, now = self.gru, hidden[:, 0]
             vector = torch.gru_cell(
                 now, state["vector"], cell.weight_ih_l0, cell.weight_hh_l0, cell.bias_ih_l0, cell.bias_hh_l0
             )
-            scores = self._scores(vector, now, None if host_sentiment is None else host_sentiment[:, 0])
-            weight = scores[:, 3:].exp()
+            sentiment, weights = self._read(vector, now, None if host_sentiment is None else host_sentiment[:, 0])
             new = {
                 "vector": vector,
-                "scores": scores,
-                "total": state["total"] + weight * scores[:, :3].softmax(1),
-                "weight": state["weight"] + weight,
+                "sentiment": sentiment,
+                "negative": negative_log_odds(sentiment).unsqueeze(1),
+                "total": state["total"] + (sentiment.log_softmax(1) + weights).exp(),
             }
             state = new if bool(user.all()) else {name: torch.where(user, new[name], state[name]) for name in new}
-        scores = state["scores"]
-        satisfaction = _normalised(state["total"], state["weight"])
-        return (
-            UserState(
-                state["vector"].unsqueeze(1),
-                scores[:, None, :3],
-                satisfaction.unsqueeze(1),
-                scores[:, None, 3],
-                state["weight"] > 0,
-            ),
-            state,
+        read = UserState(
+            state["vector"].unsqueeze(1),
+            state["sentiment"].unsqueeze(1),
+            state["negative"],
+            _mixture(state["total"]).unsqueeze(1),
+            weights,
         )
+        return read, state
 
-    def _scores(self, vector: Tensor, hidden: Tensor, host_sentiment: Tensor | None) -> Tensor:
-        """Three sentiment logits and the bounded log-weight: `(..., 4)`."""
-        found = self.read(torch.cat([self.dropout(vector), hidden], -1))
-        sentiment = found[..., :3] if host_sentiment is None else found[..., :3] + host_sentiment
-        return torch.cat([sentiment, self.bound * torch.tanh(found[..., 3:])], -1)
+    def _read(self, vector: Tensor, hidden: Tensor, host_sentiment: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Sentiment logits `(..., 3)` and bounded log-weights `(..., 1)`."""
+        if self.training:
+            vector = self.dropout(vector)
+        sentiment, weights = self.read(torch.cat([vector, hidden], -1)).split([3, 1], -1)
+        if host_sentiment is not None:
+            sentiment = sentiment + host_sentiment
+        return sentiment, self.bound * torch.tanh(weights)
+
+
+def _mixture(total: Tensor) -> Tensor:
+    """Logarithm of the running mixture; uniform while there is no user turn, for every weight is above e^-4."""
+    return (total + 1e-9).log().log_softmax(-1)
 
 
 def _take(values: Tensor, index: Tensor) -> Tensor:
     """`values[b, index[b, t]]` for `(B, T, d)` values and `(B, T')` indices."""
     return values.gather(1, index.unsqueeze(2).expand(-1, -1, values.shape[2]))
 
-
-def _normalised(total: Tensor, weight: Tensor) -> Tensor:
-    """Logarithm of the running mixture; uniform while there is no user turn."""
-    share = torch.where(weight > 0, total / weight.clamp(min=1e-12), 1 / 3)
-    return share.clamp(min=1e-9).log()

@@ -1,41 +1,50 @@
 """The formulas of the causal module on tensors, as we use them and as the authors released them."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["paper_code_attention", "paper_code_loss", "paper_code_product", "state_correction"]
+__all__ = ["negative_log_odds", "paper_code_attention", "paper_code_loss", "paper_code_product", "state_correction"]
 
 _PAPER_MASK = -(2.0**32) + 1
 
 
-def state_correction(
-    handoff_logits: Tensor, sentiment_logits: Tensor, beta: Tensor | float, known: Tensor | None = None
-) -> Tensor:
+def negative_log_odds(sentiment_logits: Tensor) -> Tensor:
+    """Log-odds of a negative sentiment, log(p_negative / (p_neutral + p_positive)).
+
+    Args:
+        sentiment_logits: `(..., 3)`, negative, neutral and positive; any constant may be added.
+
+    Returns:
+        `(...)`.
+
+    Example:
+        >>> negative_log_odds(torch.tensor([0.5, 0.25, 0.25]).log())
+        tensor(0.)
+    """
+    return sentiment_logits[..., 0] - sentiment_logits[..., 1:].logsumexp(-1)
+
+
+def state_correction(handoff_logits: Tensor, negative: Tensor, beta: Tensor | float) -> Tensor:
     """Correct a host's handoff by the state of the user.
 
     log p'(h) = log_softmax(log p(h) + beta [log(p_neutral + p_positive), log p_negative])
-
-    The log-odds of a handoff move by beta times the log-odds of a negative state: upwards in p_negative for beta > 0.
+              = log_softmax(host logits + beta [0, log-odds of negative]):
+    the log-odds of a handoff move by beta times those of a negative state, upwards in p_negative for beta > 0.
 
     Args:
         handoff_logits: `(..., 2)`, normal and transferable.
-        sentiment_logits: `(..., 3)`, negative, neutral and positive.
+        negative: `(...)`, see `negative_log_odds`; 0 corrects nothing.
         beta: Strength, >= 0.
-        known: `(...)` bool; where False no user has spoken yet, and nothing is corrected.
 
     Returns:
         `(..., 2)` log-probabilities.
 
     Example:
-        >>> even = torch.zeros(2)
-        >>> state_correction(even, torch.tensor([3.0, 0.0, 0.0]), 1.0).exp()[1] > 0.5
-        tensor(True)
+        >>> state_correction(torch.zeros(2), torch.tensor(1.0), 2.0).exp()
+        tensor([0.1192, 0.8808])
     """
-    sentiment = sentiment_logits.log_softmax(-1)
-    shift = torch.stack([torch.logsumexp(sentiment[..., 1:], -1), sentiment[..., 0]], -1)
-    if known is not None:
-        shift = torch.where(known.unsqueeze(-1), shift, 0.0)
-    return (handoff_logits.log_softmax(-1) + beta * shift).log_softmax(-1)
+    return (handoff_logits + F.pad((beta * negative).unsqueeze(-1), (1, 0))).log_softmax(-1)
 
 
 def paper_code_product(handoff_logits: Tensor, sentiment_logits: Tensor, weights: Tensor, user: Tensor) -> Tensor:

@@ -78,7 +78,7 @@ class HandoffModel(nn.Module, ABC):
 
         Example:
             >>> HandoffModel.build("hgru", vocab_size=100).hidden_size
-            192
+            128
         """
         from . import DAMILite, HGRU, RSSN
 

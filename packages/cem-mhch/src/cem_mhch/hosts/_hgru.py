@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ._base import HandoffModel, HostOutput, State
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 class DialogueGRU(HandoffModel):
     """Utterance encoder, causal GRU over the turns, handoff head.
 
-    x_t = relu(W [encode(u_t); role_t] + b), g_t = GRU(g_{t-1}, x_t), hidden_t = [g_t; x_t],
+    x_t = relu(W encode(u_t) + b_role(t)), g_t = GRU(g_{t-1}, x_t), hidden_t = [g_t; x_t],
     logits_t = W_2 relu(W_1 hidden_t)
 
     Args:
@@ -39,7 +40,8 @@ class DialogueGRU(HandoffModel):
         self.hidden_size = 2 * size
         self.encoder = encoder
         width: int = encoder.output_size  # type: ignore[assignment]
-        self.project = nn.Linear(width + 2, size, device=device, dtype=dtype)
+        self.project = nn.Linear(width, size, bias=False, device=device, dtype=dtype)
+        self.role = nn.Parameter(torch.zeros(2, size, device=device, dtype=dtype))
         self.gru = nn.GRU(size, size, batch_first=True, device=device, dtype=dtype)
         self.head = nn.Sequential(
             nn.Linear(2 * size, size, device=device, dtype=dtype),
@@ -72,12 +74,13 @@ class DialogueGRU(HandoffModel):
         return self._heads(hidden.unsqueeze(1), x.unsqueeze(1)), {"gru": hidden}
 
     def _utterances(self, tokens: Tensor, role: Tensor) -> Tensor:
-        encoded = self.encoder(tokens)
-        roles = torch.stack([role == 0, role != 0], 1).to(encoded.dtype)
-        return self.dropout(self.project(torch.cat([encoded, roles], 1)).relu())
+        x = (F.linear(self.encoder(tokens), self.project.weight) + self.role[role]).relu_()
+        return self.dropout(x) if self.training else x
 
     def _heads(self, states: Tensor, x: Tensor) -> HostOutput:
-        hidden = self.dropout(torch.cat([states, x], 2))
+        hidden = torch.cat([states, x], 2)
+        if self.training:
+            hidden = self.dropout(hidden)
         return HostOutput(self.head(hidden), hidden)
 
 
@@ -108,10 +111,10 @@ class HGRU(DialogueGRU):
         *,
         vocab_size: int,
         encoder: Literal["bag", "bigru"] = "bag",
-        embedding_size: int = 96,
-        size: int = 96,
-        dropout: float = 0.4,
-        token_dropout: float = 0.2,
+        embedding_size: int = 64,
+        size: int = 64,
+        dropout: float = 0.5,
+        token_dropout: float = 0.3,
         device: torch.device | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
