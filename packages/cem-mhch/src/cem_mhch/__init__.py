@@ -1,1 +1,27 @@
-"""CEM: a causal module for machine-human chatting handoff, with streaming scorer, timing metrics and off-policy evaluation."""
+"""CEM: when should a chatbot hand over to a person? Hosts, a causal module, metrics, streaming and evaluation of logs."""
+
+from importlib.metadata import PackageNotFoundError as _PackageNotFoundError
+from importlib.metadata import version as _version
+
+from . import functional, metrics
+from ._batch import Batch, collate
+from ._cem import CEM, CEMConfig, HandoffOutput
+from ._cost import CostModel
+from ._evaluate import Predictions, choose_threshold, evaluate, predict
+from ._fit import FitConfig, FitResult, fit
+from ._types import Dialogue, Turn
+from ._vocab import Vocab
+from .hosts import HandoffModel, HostOutput
+
+try:
+    __version__ = _version("cem-mhch")
+except _PackageNotFoundError:
+    __version__ = "0+source"
+
+# fmt: off
+__all__ = [
+    "CEM", "Batch", "CEMConfig", "CostModel", "Dialogue", "FitConfig", "FitResult", "HandoffModel", "HandoffOutput",
+    "HostOutput", "Predictions", "Turn", "Vocab", "__version__", "choose_threshold", "collate", "evaluate", "fit",
+    "functional", "metrics", "predict",
+]
+# fmt: on
