@@ -177,7 +177,16 @@ class CEM(nn.Module):
 
         Args:
             batch: Tokens and roles; labels, where there are some, give the loss.
+
+        Raises:
+            ValueError: A token id is outside the vocabulary that the host was built for.
         """
+        size = getattr(self.host, "options", {}).get("vocab_size")
+        if size is not None and int(batch.tokens.max()) >= size:
+            raise ValueError(
+                f"a token has the id {int(batch.tokens.max())}, the host was built for ids below {size}: use the vocabulary "
+                "it was trained with"
+            )
         found: HostOutput = self.host(batch)
         user = batch.mask & (batch.role == 0)
         state = self.user(found.hidden, user, found.sentiment_logits)
@@ -287,16 +296,28 @@ class CEM(nn.Module):
         out.loss = torch.stack([weights[name] * part for name, part in parts.items()]).sum()
 
     def _cost_loss(self, out: HandoffOutput, batch: Batch) -> Tensor:
-        """Stage 1: the simulator's error on the actions taken. Stage 2: the expected cost under the simulator."""
-        labelled = batch.handoff >= 0
+        """Stage 1: the simulator's error on the actions taken. Stage 2: the expected cost under the simulator.
+
+        Where the log holds no action, one is drawn from the handoff probability and costs what the matrix says.
+        """
         if self.stage == 2:
-            expected = (out.probs * out.cost.detach()).sum(-1)
-            return expected[batch.mask].mean()
-        behaviour = out.probs[labelled][:, 1].detach().clamp(self.config.explore, 1 - self.config.explore)
-        action = torch.bernoulli(behaviour).long()
-        propensity = torch.where(action == 1, behaviour, 1 - behaviour)
-        seen = self.cost.potential(batch.handoff[labelled]).to(behaviour)
-        cost = seen.gather(1, action.unsqueeze(1)).squeeze(1)
+            return (out.probs * out.cost.detach()).sum(-1)[batch.mask].mean()
+        config = self.config
+        known = batch.handoff >= 0
+        action = propensity = cost = torch.zeros(0)
+        predicted = out.cost[:0, 0]
+        if batch.action is not None and batch.propensity is not None and batch.cost is not None:
+            logged = (batch.action >= 0) & ~batch.propensity.isnan() & ~batch.cost.isnan()
+            known = known & ~logged
+            action, propensity, cost = batch.action[logged], batch.propensity[logged], batch.cost[logged]
+            predicted = out.cost[logged]
+        behaviour = out.probs[known][:, 1].detach().clamp(config.explore, 1 - config.explore)
+        drawn = (torch.rand_like(behaviour) < behaviour).long()
+        seen = self.cost.potential(batch.handoff[known]).to(behaviour).gather(1, drawn.unsqueeze(1)).squeeze(1)
         return inverse_propensity_loss(
-            out.cost[labelled], action, propensity, cost, max_weight=self.config.max_weight
+            torch.cat([predicted, out.cost[known]]),
+            torch.cat([action.to(drawn), drawn]),
+            torch.cat([propensity.to(behaviour), torch.where(drawn == 1, behaviour, 1 - behaviour)]),
+            torch.cat([cost.to(behaviour), seen]),
+            max_weight=config.max_weight,
         )

@@ -14,7 +14,7 @@ from ._batch import collate
 if TYPE_CHECKING:
     from ._cem import CEM
     from ._types import Dialogue
-    from ._vocab import Vocab
+    from ._vocab import Encoder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,7 @@ def predict(
     model: CEM,
     dialogues: Sequence[Dialogue],
     *,
-    vocab: Vocab | None = None,
+    vocab: Encoder | None = None,
     batch_size: int = 64,
     max_turns: int | None = None,
 ) -> Predictions:
@@ -93,7 +93,7 @@ def evaluate(
     model: CEM,
     dialogues: Sequence[Dialogue],
     *,
-    vocab: Vocab | None = None,
+    vocab: Encoder | None = None,
     threshold: float = 0.5,
     max_turns: int | None = None,
 ) -> dict[str, Any]:
@@ -131,7 +131,7 @@ def evaluate(
 
 
 def choose_threshold(
-    model: CEM, dialogues: Sequence[Dialogue], *, vocab: Vocab | None = None, max_turns: int | None = None
+    model: CEM, dialogues: Sequence[Dialogue], *, vocab: Encoder | None = None, max_turns: int | None = None
 ) -> float:
     """The threshold of the best macro-F1 on dialogues that are no test dialogues.
 

@@ -19,7 +19,7 @@ from ._save import weights_hash
 if TYPE_CHECKING:
     from ._cem import CEM
     from ._types import Dialogue
-    from ._vocab import Vocab
+    from ._vocab import Encoder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +93,7 @@ def fit(
     train: Sequence[Dialogue],
     val: Sequence[Dialogue] | None = None,
     *,
-    vocab: Vocab | None = None,
+    vocab: Encoder | None = None,
     config: FitConfig | None = None,
     directory: str | PathLike[str] | None = None,
     device: torch.device | None = None,
@@ -128,7 +128,9 @@ def fit(
     device = device or torch.device("cpu")
     seed_everything(config.seed)
     model.to(device)
-    optimizer = torch.optim.AdamW(model.parameters(), config.learning_rate, weight_decay=config.weight_decay)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), config.learning_rate, weight_decay=config.weight_decay, fused=device.type in ("cpu", "cuda")
+    )
     per_epoch = -(-len(train) // config.batch_size)
     total = config.epochs * per_epoch
     progress: dict[str, Any] = {"epoch": 0, "losses": [], "best": None, "best_epoch": 0, "best_f1": None}
@@ -219,6 +221,6 @@ def _step(model: CEM, batch: Any, optimizer: torch.optim.Optimizer, rate: float,
     return {"loss": out.loss.item()} | {name: value.item() for name, value in parts.items()}
 
 
-def _validate(model: CEM, val: Sequence[Dialogue], vocab: Vocab | None, config: FitConfig) -> float:
+def _validate(model: CEM, val: Sequence[Dialogue], vocab: Encoder | None, config: FitConfig) -> float:
     found = predict(model, val, vocab=vocab, max_turns=config.max_turns)
     return macro_f1(found.labels, found.scores)
