@@ -11,7 +11,9 @@ from ._evaluate import Predictions, choose_threshold, evaluate, predict
 from ._fit import FitConfig, FitResult, fit
 from ._types import Dialogue, Turn
 from ._vocab import Vocab
+from .data import from_messages, load_jsonl, simulate, validate
 from .hosts import HandoffModel, HostOutput
+from .streaming import Decision, Rules, Sessions, StreamingScorer
 
 try:
     __version__ = _version("cem-mhch")
@@ -20,8 +22,9 @@ except _PackageNotFoundError:
 
 # fmt: off
 __all__ = [
-    "CEM", "Batch", "CEMConfig", "CostModel", "Dialogue", "FitConfig", "FitResult", "HandoffModel", "HandoffOutput",
-    "HostOutput", "Predictions", "Turn", "Vocab", "__version__", "choose_threshold", "collate", "evaluate", "fit",
-    "functional", "metrics", "predict",
+    "CEM", "Batch", "CEMConfig", "CostModel", "Decision", "Dialogue", "FitConfig", "FitResult", "HandoffModel",
+    "HandoffOutput", "HostOutput", "Predictions", "Rules", "Sessions", "StreamingScorer", "Turn", "Vocab",
+    "__version__", "choose_threshold", "collate", "evaluate", "fit", "from_messages", "functional", "load_jsonl",
+    "metrics", "predict", "simulate", "validate",
 ]
 # fmt: on
