@@ -54,13 +54,14 @@ def read(path: Path, *, sentiment: str | None = None) -> list[Dialogue]:
 
 
 def jobs(protocol: dict[str, Any]) -> Iterator[Job]:
-    """All trainings, seed by seed, so that an unfinished run has whole pairs."""
-    for name, entry in protocol["sets"].items():
-        folds = entry.get("only_folds", range(protocol["folds"])) if protocol["split"] == "development" else [None]
-        for part in (entry, entry.get("more", {"seeds": []})):
-            for seed in part["seeds"]:
-                for fold in folds:
-                    yield from (Job(name, condition, seed, fold) for condition in part["conditions"])
+    """All trainings, seed by seed, so that an unfinished run has whole pairs; the further seeds come last."""
+    sets = protocol["sets"]
+    parts = [*sets.items(), *((name, entry["more"]) for name, entry in sets.items() if "more" in entry)]
+    for name, part in parts:
+        folds = sets[name].get("only_folds", range(protocol["folds"])) if protocol["split"] == "development" else [None]
+        for seed in part["seeds"]:
+            for fold in folds:
+                yield from (Job(name, condition, seed, fold) for condition in part["conditions"])
 
 
 def split(
@@ -160,7 +161,7 @@ def run(job: Job, protocol: dict[str, Any], data: Path) -> dict[str, Any]:
     for part, scores in found.items():
         labels = [[turn.handoff for turn in one.turns[: len(score)]] for one, score in zip(test, scores, strict=True)]
         preds = decide(scores, threshold)
-        row[part] = {key: value for key, value in handoff_report(labels, preds, to_lists(scores)).items()}
+        row[part] = dict(handoff_report(labels, preds, to_lists(scores)))
         row[part] |= {"confusion": confusion(labels, preds), "dialogues": len(test)}
     return row | {"cpu_seconds": round(time.process_time() - begin, 2)}
 

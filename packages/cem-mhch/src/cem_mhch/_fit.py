@@ -131,7 +131,8 @@ def fit(
     optimizer = torch.optim.AdamW(
         model.parameters(), config.learning_rate, weight_decay=config.weight_decay, fused=device.type in ("cpu", "cuda")
     )
-    per_epoch = -(-len(train) // config.batch_size)
+    lengths = [len(one.turns[: config.max_turns]) for one in train]
+    per_epoch = len(_order(lengths, config, 0))
     total = config.epochs * per_epoch
     progress: dict[str, Any] = {"epoch": 0, "losses": [], "best": None, "best_epoch": 0, "best_f1": None}
     run = None
@@ -153,7 +154,7 @@ def fit(
                 model.freeze_simulator()
             model.train()
             sums: dict[str, float] = {}
-            for number, chosen in enumerate(_order(len(train), config, epoch)):
+            for number, chosen in enumerate(_order(lengths, config, epoch)):
                 rate = learning_rate(config, epoch * per_epoch + number, total)
                 batch = collate([train[index] for index in chosen], vocab, max_turns=config.max_turns).to(device)
                 losses = _step(model, batch, optimizer, rate, config.clip)
@@ -198,11 +199,19 @@ def learning_rate(config: FitConfig, step: int, total: int) -> float:
     return config.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - rising) / (total - rising)))
 
 
-def _order(count: int, config: FitConfig, epoch: int) -> list[list[int]]:
-    """The batches of an epoch, a function of the seed and the epoch alone."""
+def _order(lengths: Sequence[int], config: FitConfig, epoch: int) -> list[list[int]]:
+    """The batches of an epoch, a function of the seed and the epoch alone.
+
+    Dialogues are shuffled, sorted by length within chunks of eight batches, so that little is padded, and the batches are
+    shuffled again.
+    """
     generator = torch.Generator().manual_seed(config.seed * 1_000_003 + epoch)
-    order: list[int] = torch.randperm(count, generator=generator).tolist()
-    return [order[start : start + config.batch_size] for start in range(0, count, config.batch_size)]
+    order: list[int] = torch.randperm(len(lengths), generator=generator).tolist()
+    size, batches = config.batch_size, []
+    for start in range(0, len(order), 8 * size):
+        chunk = sorted(order[start : start + 8 * size], key=lambda index: lengths[index])
+        batches += [chunk[first : first + size] for first in range(0, len(chunk), size)]
+    return [batches[index] for index in torch.randperm(len(batches), generator=generator).tolist()]
 
 
 def _step(model: CEM, batch: Any, optimizer: torch.optim.Optimizer, rate: float, clip: float) -> dict[str, float]:
