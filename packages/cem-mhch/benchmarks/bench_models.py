@@ -1,9 +1,10 @@
 """Batched scoring and training: bench_models.py --out FILE [--device cpu|cuda] [--quick].
 
-Scoring: a light host with CEM on batches of ids (`bag`), the same from dialogues, padding included (`bag_from_dialogues`),
-a BiGRU over the tokens with CEM (`bigru`), against TF-IDF and logistic regression from scikit-learn on the same text. An
-implementation is timed only if its scores agree with its own in float64. Training: `fit` on 295 dialogues, the number of
-makeup2's. The dialogues are drawn with the lengths and word frequencies of such data: 24 turns of 10 tokens on average.
+Scoring: a light host with CEM on batches of ids (`bag`), the same from dialogues, collation included
+(`bag_from_dialogues`), a BiGRU over the tokens with CEM (`bigru`), against TF-IDF and logistic regression from
+scikit-learn on the same text. An implementation is timed only if its scores agree with its own in float64. Training:
+`fit` on 295 dialogues, the number of makeup2's. The dialogues are drawn with the lengths and word frequencies of chats:
+24 turns of 10 tokens on average.
 """
 
 import argparse
@@ -71,6 +72,7 @@ class Exact:
         self.run, self.exact = run, exact
 
     def __call__(self, *inputs: Any) -> torch.Tensor:
+        """Give ones where the result is right."""
         return self.run(*inputs) / self.exact
 
 

@@ -10,13 +10,14 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from cem_mhch import CEM, CEMConfig, Dialogue, FitConfig, HandoffModel, Turn, fit, predict
+from cem_mhch.baselines import TfidfLogistic
 from cem_mhch.metrics import handoff_report
 from sail_core.runs import env_report, seed_everything
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -36,7 +37,7 @@ class Job:
 
 
 def read(path: Path, *, sentiment: str | None = None) -> list[Dialogue]:
-    """Dialogues of token ids; with `sentiment="polarity"` the sign of the lexicon's polarity stands for the sentiment."""
+    """Dialogues of token ids; with `sentiment="polarity"` the sign of a lexicon's polarity is the sentiment."""
     dialogues = []
     for line in path.read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
@@ -103,10 +104,16 @@ def train_and_score(
 
 
 def tfidf(train: Sequence[Dialogue], test: Sequence[Dialogue], *, turns: int | None) -> Scores:
-    """The last utterance as 1- and 2-grams, logistic regression with balanced classes."""
+    """The package's baseline: the turn's 1- and 2-grams and its role, logistic regression with balanced classes."""
+    model = TfidfLogistic().fit([replace(one, turns=one.turns[:turns]) for one in train])
+    return [np.array(one) for one in model.score(test)]
+
+
+def tfidf_plain(train: Sequence[Dialogue], test: Sequence[Dialogue], *, turns: int | None) -> Scores:
+    """The same without the role and with plain term frequencies."""
 
     def text(dialogues: Sequence[Dialogue], cut: int | None) -> list[str]:
-        return [" ".join(map(str, turn.tokens)) for one in dialogues for turn in one.turns[:cut]]
+        return [" ".join(map(str, turn.tokens or ())) for one in dialogues for turn in one.turns[:cut]]
 
     vectorizer = TfidfVectorizer(ngram_range=(1, 2), token_pattern=r"\S+")
     labels = [turn.handoff for one in train for turn in one.turns[:turns]]
@@ -145,7 +152,7 @@ def run(job: Job, protocol: dict[str, Any], data: Path) -> dict[str, Any]:
     turns = protocol["max_turns"]
     threshold, more = 0.5, {}
     if job.condition.startswith("tfidf"):
-        whole = tfidf(train, test, turns=turns)
+        whole = (tfidf_plain if job.condition == "tfidf_plain" else tfidf)(train, test, turns=turns)
         found = {"cut": [one[:turns] for one in whole], "whole": whole}
         if job.condition == "tfidf_tuned":
             threshold = tuned_threshold(train, job.seed, turns)
