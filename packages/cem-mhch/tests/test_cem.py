@@ -111,7 +111,12 @@ def test_a_hosts_own_sentiment_is_added_and_carried(batch):
     torch.testing.assert_close(added[1, :3], expected[1, :3])
 
 
-@given(st.lists(floats, min_size=2, max_size=2), st.lists(floats, min_size=3, max_size=3), st.floats(0, 5), st.floats(0.1, 5))
+@given(
+    st.lists(floats, min_size=2, max_size=2),
+    st.lists(floats, min_size=3, max_size=3),
+    st.floats(0, 5),
+    st.floats(0.1, 5),
+)
 def test_a_more_negative_state_never_lowers_the_handoff(logits, sentiment, beta, more):
     logits, sentiment = torch.tensor(logits, dtype=torch.float64), torch.tensor(sentiment, dtype=torch.float64)
     worse = sentiment + torch.tensor([more, 0.0, 0.0])

@@ -44,7 +44,7 @@ def naive(x, action, propensity, cost):
 
 def test_the_doubly_robust_estimate_is_unbiased_where_the_naive_one_is_biased():
     wrong = torch.tensor([1.0, 2.0])  # a model that is far off
-    z, errors = z_scores(lambda x, a, p, c: doubly_robust(wrong.expand(len(a), 2), a, p, c).mean(0))
+    z, _ = z_scores(lambda x, a, p, c: doubly_robust(wrong.expand(len(a), 2), a, p, c).mean(0))
     assert z.abs().max() < 3
     z_naive, _ = z_scores(naive)
     assert z_naive.abs().min() > 10
@@ -59,7 +59,9 @@ def test_the_doubly_robust_estimate_is_unbiased_where_the_naive_one_is_biased():
 
 def test_wrong_propensities_are_forgiven_where_the_model_is_right():
     def estimate(x, action, propensity, cost):
-        return doubly_robust(torch.cat([4 * x.square(), 1 + 0.5 * x], 1), action, torch.full_like(cost, 0.5), cost).mean(0)
+        return doubly_robust(
+            torch.cat([4 * x.square(), 1 + 0.5 * x], 1), action, torch.full_like(cost, 0.5), cost
+        ).mean(0)
 
     assert z_scores(estimate)[0].abs().max() < 3
 

@@ -58,9 +58,11 @@ def trained():
 def test_it_learns(trained):
     model, result = trained
     assert result.losses[-1] < result.losses[0] / 2
-    report = evaluate(model, dialogues(60, 1))
+    test = dialogues(100, 1)
+    report = evaluate(model, test)
     assert report["macro_f1"] > 0.9
-    assert report["satisfaction_accuracy"] > 0.8
+    majority = max(sum(one.satisfaction == value for one in test) for value in (0, 2)) / len(test)
+    assert report["satisfaction_accuracy"] > majority + 0.05
     assert model.stage == 2
     assert not model.training
     assert result.steps == 12 * 8
@@ -162,7 +164,9 @@ def test_the_chosen_threshold_is_the_best_of_its_grid(trained):
     model, val = trained[0], dialogues(40, 5)
     best = choose_threshold(model, val)
     found = predict(model, val)
-    scores = {round(0.05 * k, 2): macro_f1(found.labels, found.scores, threshold=round(0.05 * k, 2)) for k in range(1, 20)}
+    scores = {
+        round(0.05 * k, 2): macro_f1(found.labels, found.scores, threshold=round(0.05 * k, 2)) for k in range(1, 20)
+    }
     assert scores[best] == max(scores.values())
 
 

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 import torch
-from cem_mhch import CEM, CEMConfig, Batch, HandoffModel
+from cem_mhch import CEM, Batch, CEMConfig, HandoffModel
 from torch import nn
 
 VOCAB = 40
@@ -60,7 +60,9 @@ def compare(found, expected, mask, atol):
     for name in names:
         one, other = getattr(found, name), getattr(expected, name)
         if torch.is_tensor(one) and one.ndim == 3:
-            torch.testing.assert_close(one[mask], other[mask], atol=atol, rtol=0, msg=lambda text, n=name: f"{n}: {text}")
+            torch.testing.assert_close(
+                one[mask], other[mask], atol=atol, rtol=0, msg=lambda text, n=name: f"{n}: {text}"
+            )
 
 
 @torch.inference_mode()
@@ -97,7 +99,11 @@ def test_padding_changes_nothing(host):
     for run in (host, model):
         wide = run(padded)
         names = wide._fields if isinstance(wide, tuple) else [field.name for field in dataclasses.fields(wide)]
-        three = {n: getattr(wide, n)[:, :7] for n in names if torch.is_tensor(getattr(wide, n)) and getattr(wide, n).ndim == 3}
+        three = {
+            n: getattr(wide, n)[:, :7]
+            for n in names
+            if torch.is_tensor(getattr(wide, n)) and getattr(wide, n).ndim == 3
+        }
         narrow = wide._replace(**three) if isinstance(wide, tuple) else dataclasses.replace(wide, **three)
         compare(narrow, run(batch), batch.mask, 1e-6)
     torch.testing.assert_close(model(padded).losses["handoff"], model(batch).losses["handoff"])

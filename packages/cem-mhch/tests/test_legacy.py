@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from cem_mhch import CEM, CEMConfig, Batch, HandoffModel, functional
+from cem_mhch import CEM, Batch, CEMConfig, HandoffModel, functional
 
 MASK = -(2.0**32) + 1
 
@@ -71,7 +71,9 @@ def batch():
     role = torch.tensor([[0, 1, 0, 1, 0, 1], [1, 0, 0, 1, 0, 0]])
     handoff = torch.where(mask, role, -1)
     tokens = tokens * mask[..., None]
-    return Batch(tokens=tokens, mask=mask, role=role, handoff=handoff, sentiment=handoff, satisfaction=torch.tensor([0, 2]))
+    return Batch(
+        tokens=tokens, mask=mask, role=role, handoff=handoff, sentiment=handoff, satisfaction=torch.tensor([0, 2])
+    )
 
 
 @pytest.fixture

@@ -35,7 +35,9 @@ def saved(tmp_path):
 @pytest.mark.parametrize("name", ["hgru", "dami_lite", "rssn"])
 def test_the_same_scores_after_loading(name, batch, tmp_path):
     config = CEMConfig(beta=0.7, state_size=5, cost_weight=0.2)
-    model = CEM(HandoffModel.build(name, vocab_size=20, size=4, embedding_size=4), config, CostModel(handoff=2.0)).eval()
+    model = CEM(
+        HandoffModel.build(name, vocab_size=20, size=4, embedding_size=4), config, CostModel(handoff=2.0)
+    ).eval()
     model.freeze_simulator()
     model.save_pretrained(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
@@ -72,7 +74,7 @@ def test_a_host_of_ones_own_is_given_again(batch, tmp_path):
 def test_weights_of_another_save_are_noticed(saved, tmp_path):
     CEM(HandoffModel.build("hgru", vocab_size=20, size=4, embedding_size=4)).save_pretrained(tmp_path / "other")
     shutil.copy(tmp_path / "other" / "model.safetensors", saved)
-    with pytest.raises(ValueError, match="not the file that config.json describes"):
+    with pytest.raises(ValueError, match=r"not the file that config\.json describes"):
         CEM.from_pretrained(saved)
 
 

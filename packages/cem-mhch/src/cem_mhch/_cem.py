@@ -68,8 +68,8 @@ class CEMConfig:
                 raise ValueError(f"{name} is {getattr(self, name)}: give at least {least}")
         if self.positive_weight == 0 or not 0 < self.explore <= 0.5 or self.dropout >= 1:
             raise ValueError(
-                f"positive_weight {self.positive_weight}, explore {self.explore} and dropout {self.dropout} must lie in "
-                "(0, inf), (0, 0.5] and [0, 1)"
+                f"positive_weight {self.positive_weight}, explore {self.explore} and dropout {self.dropout} must lie "
+                "in (0, inf), (0, 0.5] and [0, 1)"
             )
 
 
@@ -184,14 +184,18 @@ class CEM(nn.Module):
         size = getattr(self.host, "options", {}).get("vocab_size")
         if size is not None and int(batch.tokens.max()) >= size:
             raise ValueError(
-                f"a token has the id {int(batch.tokens.max())}, the host was built for ids below {size}: use the vocabulary "
-                "it was trained with"
+                f"a token has the id {int(batch.tokens.max())}, the host was built for ids below {size}: use the "
+                "vocabulary it was trained with"
             )
         found: HostOutput = self.host(batch)
         user = batch.mask & (batch.role == 0)
         state = self.user(found.hidden, user, found.sentiment_logits)
         out = self._output(found, state, user)
-        if bool((batch.handoff >= 0).any()) or bool((batch.sentiment >= 0).any()) or bool((batch.satisfaction >= 0).any()):
+        if (
+            bool((batch.handoff >= 0).any())
+            or bool((batch.sentiment >= 0).any())
+            or bool((batch.satisfaction >= 0).any())
+        ):
             self._add_loss(out, batch, user)
         return out
 
@@ -203,8 +207,8 @@ class CEM(nn.Module):
         """
         if self.config.mode == "paper_code" or not hasattr(self.host, "step"):
             raise ValueError(
-                f"mode {self.config.mode!r} around {type(self.host).__name__} cannot stream: it takes mode 'causal' and a "
-                "host with initial_state and step"
+                f"mode {self.config.mode!r} around {type(self.host).__name__} cannot stream: it takes mode 'causal' "
+                "and a host with initial_state and step"
             )
         state = {f"user.{name}": value for name, value in self.user.initial_state(batch_size).items()}
         host: State = self.host.initial_state(batch_size)  # type: ignore[operator]
@@ -257,16 +261,12 @@ class CEM(nn.Module):
 
     def _output(self, found: HostOutput, state: UserState, user: Tensor) -> HandoffOutput:
         if self.config.mode == "paper_code":
-            probs = functional.paper_code_product(
-                found.handoff_logits, state.sentiment_logits, state.weights, user
-            )
+            probs = functional.paper_code_product(found.handoff_logits, state.sentiment_logits, state.weights, user)
             logits = (probs + 1e-9).log()
         elif self.raw_beta is None:
             logits, probs = found.handoff_logits, found.handoff_logits.softmax(-1)
         else:
-            logits = functional.state_correction(
-                found.handoff_logits, state.negative, self.beta
-            )
+            logits = functional.state_correction(found.handoff_logits, state.negative, self.beta)
             probs = logits.exp()
         return HandoffOutput(
             logits, probs, state.sentiment_logits, state.satisfaction, state.vector, self.simulator(found.hidden)
@@ -311,7 +311,7 @@ class CEM(nn.Module):
             known = known & ~logged
             action, propensity, cost = batch.action[logged], batch.propensity[logged], batch.cost[logged]
             predicted = out.cost[logged]
-        behaviour = out.probs[known][:, 1].detach().clamp(config.explore, 1 - config.explore)
+        behaviour = out.probs[known][:, 1].detach().nan_to_num(0.5).clamp(config.explore, 1 - config.explore)
         drawn = (torch.rand_like(behaviour) < behaviour).long()
         seen = self.cost.potential(batch.handoff[known]).to(behaviour).gather(1, drawn.unsqueeze(1)).squeeze(1)
         return inverse_propensity_loss(

@@ -24,14 +24,14 @@ class Predictions:
     Attributes:
         scores: For each dialogue `(T,)`, the probability of a handoff.
         labels: For each dialogue `(T,)`, 0, 1, or -1 without a label.
-        expected_cost: For each dialogue `(T,)`.
+        cost: For each dialogue `(T, 2)`, predicted costs of do(no handoff) and do(handoff).
         satisfaction: `(N, 3)`, probabilities at the last turn.
         sentiment: For each dialogue `(T, 3)`, probabilities for the last user turn.
     """
 
     scores: list[np.ndarray]
     labels: list[np.ndarray]
-    expected_cost: list[np.ndarray]
+    cost: list[np.ndarray]
     satisfaction: np.ndarray
     sentiment: list[np.ndarray]
 
@@ -71,7 +71,7 @@ def predict(
             parts = (
                 out.probs[..., 1],
                 batch.handoff,
-                out.expected_cost,
+                out.cost,
                 out.satisfaction.exp(),
                 out.sentiment_logits.softmax(-1),
             )
@@ -83,7 +83,7 @@ def predict(
     return Predictions(
         scores=list(scores),
         labels=list(labels),
-        expected_cost=list(costs),
+        cost=list(costs),
         satisfaction=np.stack([one[-1] for one in satisfaction]),
         sentiment=list(sentiment),
     )
@@ -107,8 +107,8 @@ def evaluate(
         max_turns: Dialogues are cut to their first turns, None keeps all.
 
     Returns:
-        The report, with `satisfaction_accuracy` (None where no dialogue has a satisfaction) and `expected_cost`, the mean
-        predicted cost of a turn.
+        The report, with `satisfaction_accuracy` (None where no dialogue has a satisfaction) and `expected_cost`, the
+        mean predicted cost of a turn.
 
     Raises:
         ValueError: There is no dialogue, or a turn without a label.
@@ -116,9 +116,9 @@ def evaluate(
     from .metrics import handoff_report
 
     found = predict(model, dialogues, vocab=vocab, max_turns=max_turns)
-    for dialogue, labels in zip(dialogues, found.labels, strict=True):
-        if (labels < 0).any():
-            turn = int((labels < 0).argmax())
+    for dialogue, gold in zip(dialogues, found.labels, strict=True):
+        if (gold < 0).any():
+            turn = int((gold < 0).argmax())
             raise ValueError(f"dialogue {dialogue.id!r}, turn {turn}: it has no handoff label to evaluate against")
     labels = [one.tolist() for one in found.labels]
     preds = [(one >= threshold).astype(int).tolist() for one in found.scores]
@@ -126,7 +126,8 @@ def evaluate(
     known = [(row, one.satisfaction) for row, one in zip(found.satisfaction, dialogues, strict=True)]
     right = [int(row.argmax()) == gold for row, gold in known if gold is not None]
     report["satisfaction_accuracy"] = sum(right) / len(right) if right else None
-    report["expected_cost"] = float(np.concatenate(found.expected_cost).mean())
+    both = [np.stack([1 - score, score], 1) * cost for score, cost in zip(found.scores, found.cost, strict=True)]
+    report["expected_cost"] = float(np.concatenate(both).sum(1).mean())
     return report
 
 

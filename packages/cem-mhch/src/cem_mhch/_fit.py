@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 class FitConfig:
     """How to train: AdamW, a linear warm-up and a cosine to zero, gradients clipped.
 
-    The first stage trains everything and the cost simulator; in the second the simulator is frozen and its expected cost
-    joins the loss.
+    The first stage trains everything and the cost simulator; in the second the simulator is frozen and its expected
+    cost joins the loss.
 
     Args:
         epochs: Passes over the training dialogues.
@@ -202,8 +202,8 @@ def learning_rate(config: FitConfig, step: int, total: int) -> float:
 def _order(lengths: Sequence[int], config: FitConfig, epoch: int) -> list[list[int]]:
     """The batches of an epoch, a function of the seed and the epoch alone.
 
-    Dialogues are shuffled, sorted by length within chunks of eight batches, so that little is padded, and the batches are
-    shuffled again.
+    Dialogues are shuffled, sorted by length within chunks of eight batches, so that little is padded, and the batches
+    are shuffled again.
     """
     generator = torch.Generator().manual_seed(config.seed * 1_000_003 + epoch)
     order: list[int] = torch.randperm(len(lengths), generator=generator).tolist()

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from .functional import negative_log_odds
 from .hosts._base import State
+from .hosts._cell import gru_step
 
 
 class UserState(NamedTuple):
@@ -99,10 +100,8 @@ class UserStateHead(nn.Module):
         """Read one more turn: `hidden` `(B, 1, d)`, `user` `(B, 1)`."""
         weights = state["negative"]
         if bool(user.any()):
-            cell, now = self.gru, hidden[:, 0]
-            vector = torch.gru_cell(
-                now, state["vector"], cell.weight_ih_l0, cell.weight_hh_l0, cell.bias_ih_l0, cell.bias_hh_l0
-            )
+            now = hidden[:, 0]
+            vector = gru_step(self.gru, now, state["vector"])
             sentiment, weights = self._read(vector, now, None if host_sentiment is None else host_sentiment[:, 0])
             new = {
                 "vector": vector,
@@ -138,4 +137,3 @@ def _mixture(total: Tensor) -> Tensor:
 def _take(values: Tensor, index: Tensor) -> Tensor:
     """`values[b, index[b, t]]` for `(B, T, d)` values and `(B, T')` indices."""
     return values.gather(1, index.unsqueeze(2).expand(-1, -1, values.shape[2]))
-

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from .._batch import Batch
+    from cem_mhch._batch import Batch
 
 State = dict[str, Tensor]
 """What a host remembers of the turns so far; the first dimension of every tensor is the dialogue."""
@@ -31,8 +31,8 @@ class HostOutput(NamedTuple):
 class HandoffModel(nn.Module, ABC):
     """A host that can be built by name, saved as JSON and safetensors, and run one turn at a time.
 
-    `CEM` takes any module whose `forward(batch)` gives a `HostOutput` and that has the attribute `hidden_size`; one that
-    also has `initial_state` and `step` can stream. The hosts of this package are all of it.
+    `CEM` takes any module whose `forward(batch)` gives a `HostOutput` and that has the attribute `hidden_size`; one
+    that also has `initial_state` and `step` can stream. The hosts of this package are all of it.
 
     Attributes:
         name: What `build` calls the host.
@@ -80,11 +80,11 @@ class HandoffModel(nn.Module, ABC):
             >>> HandoffModel.build("hgru", vocab_size=100).hidden_size
             128
         """
-        from . import DAMILite, HGRU, RSSN
+        from . import HGRU, RSSN, DAMILite
 
         hosts: dict[str, type[HandoffModel]] = {host.name: host for host in (HGRU, DAMILite, RSSN)}
         if name.startswith("hf:"):
-            from ..integrations.transformers import TransformersHost
+            from cem_mhch.integrations.transformers import TransformersHost
 
             return TransformersHost(model=name.removeprefix("hf:"), **options)
         if name not in hosts:

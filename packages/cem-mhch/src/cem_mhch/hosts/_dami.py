@@ -12,7 +12,7 @@ from ._encoders import TokenEncoder
 from ._history import History, Match
 
 if TYPE_CHECKING:
-    from .._batch import Batch
+    from cem_mhch._batch import Batch
 
 
 class DAMILite(HandoffModel):
@@ -20,8 +20,8 @@ class DAMILite(HandoffModel):
 
     x_t = relu(W [encode(u_t); role_t; log length_t]), z_t = [x_t; match(x_t, x_<t)], hidden_t = [LSTM(z)_t; x_t]
 
-    Differences from the paper: no part of speech, term frequency and lexicon polarity, which need tools for one language;
-    the match features have a fixed width and see earlier turns only.
+    Differences from the paper: no part of speech, term frequency and lexicon polarity, which need tools for one
+    language; the match features have a fixed width and see earlier turns only.
 
     Args:
         vocab_size: Number of token ids, padding and unknown included.
@@ -73,7 +73,7 @@ class DAMILite(HandoffModel):
         size = self.project.out_features
         zeros = self.project.weight.new_zeros
         return {
-            "real": zeros(batch_size, 0, dtype=torch.bool),
+            "real": zeros(batch_size, 0, 1, dtype=torch.bool),
             "match": zeros(batch_size, 0, size),
             "lstm.h": zeros(batch_size, size),
             "lstm.c": zeros(batch_size, size),
@@ -93,7 +93,6 @@ class DAMILite(HandoffModel):
         turns = self.dropout(self.project(torch.cat([encoded, difficulty], 1)).relu())
         x = turns.new_zeros(*real.shape, turns.shape[1])
         x[real] = turns
-        z = torch.cat([x, self.match(x, history, history.extend("real", real))], 2)
+        z = torch.cat([x, self.match(x, history, history.flags("real", real))], 2)
         hidden = self.dropout(torch.cat([history.recur("lstm", self.lstm, z), x], 2))
         return HostOutput(self.head(hidden), hidden)
-

@@ -9,10 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ._base import HandoffModel, HostOutput, State
+from ._cell import gru_step
 from ._encoders import BagEncoder, TokenEncoder
 
 if TYPE_CHECKING:
-    from .._batch import Batch
+    from cem_mhch._batch import Batch
 
 
 class DialogueGRU(HandoffModel):
@@ -67,10 +68,7 @@ class DialogueGRU(HandoffModel):
     def step(self, turn: Batch, state: State) -> tuple[HostOutput, State]:
         """Score one more turn of each dialogue."""
         x = self._utterances(turn.tokens[:, 0], turn.role[:, 0])
-        cell = self.gru
-        hidden = torch.gru_cell(
-            x, state["gru"], cell.weight_ih_l0, cell.weight_hh_l0, cell.bias_ih_l0, cell.bias_hh_l0
-        )
+        hidden = gru_step(self.gru, x, state["gru"])
         return self._heads(hidden.unsqueeze(1), x.unsqueeze(1)), {"gru": hidden}
 
     def _utterances(self, tokens: Tensor, role: Tensor) -> Tensor:

@@ -26,6 +26,10 @@ class History:
             self.state[name] = new
         return new
 
+    def flags(self, name: str, new: Tensor) -> Tensor:
+        """The same for `(B, T)`; the state keeps them as `(B, t, 1)`, like everything else."""
+        return self.extend(name, new.unsqueeze(2)).squeeze(2)
+
     def recur(self, name: str, rnn: nn.LSTM, x: Tensor) -> Tensor:
         """Run an LSTM over the new turns `(B, T, d)`, on from where the stream stands."""
         if self._past is None:

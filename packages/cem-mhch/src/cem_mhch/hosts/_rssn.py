@@ -8,13 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..functional import paper_code_attention
+from cem_mhch.functional import paper_code_attention
+
 from ._base import HandoffModel, HostOutput, State
 from ._encoders import TokenEncoder
 from ._history import History, Match, attend, earlier
 
 if TYPE_CHECKING:
-    from .._batch import Batch
+    from cem_mhch._batch import Batch
 
 
 class RSSN(HandoffModel):
@@ -22,7 +23,7 @@ class RSSN(HandoffModel):
 
     M = relu(W_m [x; match]), S = relu(W_s [x; match]);
     handoff tower: H = LSTM(relu(W [attend(M, S, S); M]));
-    sentiment tower: E = block(LN(S + attend(S, M, M))), block: causal attention and feed-forward, each with residual, LN
+    sentiment tower: E = block(LN(S + attend(S, M, M))); block: attention and feed-forward, each with residual and LN
 
     The masks here are causal: a turn attends to real user turns (M to S) or real turns (S to M) up to itself, and the
     weight of a turn j in the second decays with its distance by a learned slope. With `legacy_masks` the graph is the
@@ -117,7 +118,7 @@ class RSSN(HandoffModel):
         tower, size = self.merge.out_features, self.head.in_features
         widths = {"match": self.encoder.output_size, "handoff": tower, "sentiment": tower, "block": 2 * tower}
         state = {name: zeros(batch_size, 0, width) for name, width in widths.items()}
-        flags = {name: zeros(batch_size, 0, dtype=torch.bool) for name in ("real", "user")}
+        flags = {name: zeros(batch_size, 0, 1, dtype=torch.bool) for name in ("real", "user")}
         return state | flags | {"lstm.h": zeros(batch_size, size), "lstm.c": zeros(batch_size, size)}
 
     def step(self, turn: Batch, state: State) -> tuple[HostOutput, State]:
@@ -126,8 +127,8 @@ class RSSN(HandoffModel):
         return self._causal(turn, history), history.state
 
     def _causal(self, batch: Batch, history: History) -> HostOutput:
-        real = history.extend("real", batch.mask)
-        user = history.extend("user", batch.mask & (batch.role == 0))
+        real = history.flags("real", batch.mask)
+        user = history.flags("user", batch.mask & (batch.role == 0))
         encoded = self.dropout(self.encoder(batch.tokens[batch.mask]))
         x = encoded.new_zeros(*batch.mask.shape, encoded.shape[1])
         x[batch.mask] = encoded
@@ -147,7 +148,9 @@ class RSSN(HandoffModel):
     def _legacy(self, batch: Batch) -> HostOutput:
         count, turns = batch.mask.shape
         if turns > self.max_turns:
-            raise ValueError(f"a dialogue of {turns} turns came; the legacy graph has room for {self.max_turns}: cut it")
+            raise ValueError(
+                f"a dialogue of {turns} turns came; the legacy graph has room for {self.max_turns}: cut it"
+            )
         more = self.max_turns - turns
         tokens = F.pad(batch.tokens, (0, 0, 0, more))
         rows = F.pad(batch.mask & (batch.role == 0), (0, more))

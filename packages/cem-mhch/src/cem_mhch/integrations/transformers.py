@@ -11,7 +11,7 @@ import torch
 from sail_core.extras import needs
 from torch import Tensor, nn
 
-from ..hosts._hgru import DialogueGRU
+from cem_mhch.hosts._hgru import DialogueGRU
 
 
 class TransformersEncoder(nn.Module):
@@ -35,7 +35,7 @@ class TransformersEncoder(nn.Module):
         self.cache: OrderedDict[bytes, Tensor] = OrderedDict()
         if frozen:
             model.requires_grad_(False)
-        self.register_load_state_dict_post_hook(lambda module, _: module.cache.clear())
+        self.register_load_state_dict_post_hook(lambda module, _: module.cache.clear())  # type: ignore[no-untyped-call]
 
     def train(self, mode: bool = True) -> TransformersEncoder:
         """Set the mode; a frozen encoder has no dropout in either."""
@@ -79,7 +79,8 @@ class TransformersEncoder(nn.Module):
 
     def _apply(self, fn: Any, recurse: bool = True) -> TransformersEncoder:
         self.cache.clear()  # another device or dtype
-        return super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return self
 
 
 class TransformersHost(DialogueGRU):
@@ -93,8 +94,8 @@ class TransformersHost(DialogueGRU):
         size: Width of the GRU; `hidden_size` is twice that.
         dropout: Of the GRU's input and output and inside the head.
         cache_size: Utterances whose vectors a frozen encoder keeps.
-        architecture: The encoder's configuration as a dict; with it the encoder is built with random weights for a state
-            dict, and `model` is only a name. Saving writes it.
+        architecture: The encoder's configuration as a dict; with it the encoder is built with random weights for a
+            state dict, and `model` is only a name. Saving writes it.
 
     Raises:
         ValueError: An adapter or pooling of another name, or a model that cannot be found.
@@ -127,7 +128,7 @@ class TransformersHost(DialogueGRU):
             lora = peft.LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear")
             with warnings.catch_warnings():  # peft asks transformers for names that it has renamed
                 warnings.simplefilter("ignore", FutureWarning)
-                encoder = peft.get_peft_model(encoder, lora)  # type: ignore[arg-type]
+                encoder = peft.get_peft_model(encoder, lora)
         reader = TransformersEncoder(encoder, pooling=pooling, frozen=adapter is None, cache_size=cache_size)
         super().__init__(reader.to(device=device, dtype=dtype), size=size, dropout=dropout, device=device, dtype=dtype)
         self.name = f"hf:{model}"
@@ -148,7 +149,7 @@ def _encoder(model: str, architecture: dict[str, Any] | None) -> nn.Module:
     if architecture is not None:
         options = {name: value for name, value in architecture.items() if name != "model_type"}
         config = AutoConfig.for_model(architecture["model_type"], **options)
-        return AutoModel.from_config(config)  # type: ignore[no-any-return]
+        return AutoModel.from_config(config)  # type: ignore[no-any-return, no-untyped-call]
     try:
         return AutoModel.from_pretrained(model, use_safetensors=True)  # type: ignore[no-any-return]
     except (OSError, ValueError) as error:
