@@ -117,6 +117,8 @@ class BenchCommand:
 def train(config: TrainCommand) -> None:
     """Train on labelled dialogues, or go on with the training of the run directory."""
     dialogues = load_jsonl(config.data)
+    if not dialogues:
+        raise ValueError(f"{config.data}: there is no dialogue to train on")
     val = None if config.val is None else load_jsonl(config.val)
     seed_everything(config.seed)
     vocab: Encoder | None = None

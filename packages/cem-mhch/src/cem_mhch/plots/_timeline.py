@@ -69,8 +69,8 @@ def draw_timeline(found: Timeline) -> Figure:
         top.plot(said, [1.06] * len(said), "v", color=BLUE, markersize=8, clip_on=False, label="handed over")
         top.plot(gold, [1.14] * len(gold), "*", color=ORANGE, markersize=9, clip_on=False, label="gold")
         top.set(ylim=(0, 1.2), ylabel="probability", yticks=[0, 0.25, 0.5, 0.75, 1])
-        top.set_title(f"Dialogue {found.dialogue.id}", loc="left")
-        top.legend(ncols=5, loc="lower left", bbox_to_anchor=(0, 1.1), borderaxespad=0, fontsize=8.5, columnspacing=1.2)
+        top.set_title(f"Dialogue {found.dialogue.id[:40]}", loc="left", pad=14)
+        figure.legend(*top.get_legend_handles_labels(), ncols=3, loc="outside lower center", fontsize=9)
         for lane, role in enumerate(("bot", "user")):
             own = [turn for turn, one in zip(turns, found.dialogue.turns, strict=True) if one.role == role]
             lanes.plot(own, [lane] * len(own), "s", color=(GREEN, RED)[lane], markersize=7)
