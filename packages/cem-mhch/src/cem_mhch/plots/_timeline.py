@@ -66,8 +66,8 @@ def draw_timeline(found: Timeline) -> Figure:
         top.axhline(found.threshold, color=GREY, linewidth=1, linestyle="--", label="threshold")
         said = [turn for turn, one in zip(turns, found.decisions, strict=True) if one.handoff]
         gold = [turn for turn, one in zip(turns, found.dialogue.turns, strict=True) if one.handoff]
-        top.plot(said, [1.06] * len(said), "v", color=BLUE, markersize=8, clip_on=False, label="handed over")
-        top.plot(gold, [1.14] * len(gold), "*", color=ORANGE, markersize=9, clip_on=False, label="gold")
+        top.plot(said, [1.06] * len(said), "v", color=BLUE, markersize=8, label="handed over")
+        top.plot(gold, [1.14] * len(gold), "*", color=ORANGE, markersize=9, label="gold")
         top.set(ylim=(0, 1.2), ylabel="probability", yticks=[0, 0.25, 0.5, 0.75, 1])
         top.set_title(f"Dialogue {found.dialogue.id[:40]}", loc="left", pad=14)
         figure.legend(*top.get_legend_handles_labels(), ncols=3, loc="outside lower center", fontsize=9)
