@@ -1,10 +1,10 @@
 """Streaming and serving: bench_serving.py --out FILE [--device cpu] [--quick].
 
-Streaming: one push of a turn of text, batch 1, one thread, in the wall time that `push` reports. Server: a second
-process on loopback, asked by raw asyncio connections at 500 requests a second; the latency of a request counts from the
-moment it was due, so that a queue counts. Sessions: 100,000 of them through a store of 10,000, with the memory of the
-process before and after. Each part is checked before it is timed: pushes against the batch pass, every answer of the
-server for its status, the session and the turn.
+`push`: one turn of text, batch 1, one thread, the wall time that the decision reports. `serve`: a second process on
+loopback, asked over raw asyncio connections at 500 requests a second; the time of a request counts from the moment at
+which it was due, so that a queue counts. `sessions`: 100,000 of them through a store of 10,000. The mode of a row is
+the percentile that its `median_us` holds; in the row of the sessions, `peak_bytes` is what the process grew by after the
+store was full. Each part is checked: pushes against the batch pass, every answer for status, session and turn.
 """
 
 import argparse
@@ -26,7 +26,7 @@ import torch
 from cem_mhch import CEM, HandoffModel, Rules, Sessions, StreamingScorer, Vocab, __version__, predict, simulate
 from cem_mhch._folder import load_folder, save_folder
 from sail_core.bench import append_rows
-from sail_core.runs import env_report
+from sail_core.bench._rows import FIELDS, SCHEMA, provenance
 
 Row = dict[str, Any]
 PAGE = resource.getpagesize()
@@ -39,7 +39,7 @@ def build(folder: Path) -> None:
     save_folder(folder, CEM(HandoffModel.build("hgru", vocab_size=len(vocab))), vocab)
 
 
-def streaming(folder: Path, turns: int) -> Row:
+def streaming(folder: Path, turns: int) -> list[Row]:
     """Latency of a push, and whether the pushes equal the batch pass."""
     model, vocab = load_folder(folder)
     scorer = StreamingScorer(model, vocab=vocab, rules=Rules())
@@ -54,7 +54,7 @@ def streaming(folder: Path, turns: int) -> Row:
             if number >= 20:
                 latency.append(decision.latency_ms)
     error = float(np.abs(np.array(found[: len(expected)]) - expected).max())
-    return percentiles("streaming_push", latency, correct=error < 1e-5) | {"abs_err": error}
+    return percentiles("push", latency, shape=(1, 1), correct=error < 1e-5, error=error)
 
 
 def sessions(folder: Path, count: int) -> Row:
@@ -67,23 +67,28 @@ def sessions(folder: Path, count: int) -> Row:
         if (number + 1) % (count // 10) == 0:
             resident.append(int(Path("/proc/self/statm").read_text().split()[1]) * PAGE)
     held = min(count, 10_000)
-    full = resident[-1] if count <= 10_000 else resident[max(0, 10_000 * 10 // count)]
-    row = {"op": "sessions", "sessions": count, "held": len(store), "resident_bytes": resident}
-    return row | {"growth_bytes": resident[-1] - full, "correct": len(store) == held and store.evicted == count - held}
-
-
-def percentiles(op: str, milliseconds: Sequence[float], *, correct: bool) -> Row:
-    """Median and tail as a row."""
-    p50, p90, p99, worst = np.percentile(milliseconds, [50, 90, 99, 100]).tolist()
+    full = resident[min(len(resident) - 1, 10 * held // count)]
     return {
-        "op": op,
-        "count": len(milliseconds),
-        "p50_ms": round(p50, 4),
-        "p90_ms": round(p90, 4),
-        "p99_ms": round(p99, 4),
-        "max_ms": round(worst, 4),
-        "correct": correct,
+        "op": "sessions",
+        "mode": "growth",
+        "shape": [count, held],
+        "rep": count,
+        "peak_bytes": resident[-1] - full,
+        "correct": len(store) == held and store.evicted == count - held,
     }
+
+
+def percentiles(
+    op: str, milliseconds: Sequence[float], *, shape: Sequence[int], correct: bool, error: float
+) -> list[Row]:
+    """Two rows, of the median and of the 99th percentile."""
+    low, middle, high, tail = np.percentile(milliseconds, [20, 50, 80, 99]).tolist()
+    shared = {"op": op, "shape": list(shape), "rep": len(milliseconds), "correct": correct, "rel_err": error}
+    spread = {"p20_us": 1e3 * low, "p80_us": 1e3 * high}
+    return [
+        shared | spread | {"mode": "p50", "median_us": 1e3 * middle},
+        shared | spread | {"mode": "p99", "median_us": 1e3 * tail},
+    ]
 
 
 def free_port() -> int:
@@ -92,7 +97,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def serving(folder: Path, rate: int, seconds: float) -> Row:
+def serving(folder: Path, rate: int, seconds: float) -> list[Row]:
     """Latency of `POST /v1/score` at a fixed rate."""
     port = free_port()
     command = [sys.executable, "-c", "from cem_mhch.cli import main; raise SystemExit(main())"]
@@ -105,8 +110,8 @@ def serving(folder: Path, rate: int, seconds: float) -> Row:
     finally:
         server.terminate()
         server.wait()
-    row = percentiles("serve_score", milliseconds, correct=errors == 0)
-    return row | {"errors": errors, "rate": rate, "seconds": seconds}
+    print(f"serve: {len(milliseconds)} requests at {rate}/s, {errors} errors")
+    return percentiles("serve", milliseconds, shape=(rate,), correct=errors == 0, error=errors / len(milliseconds))
 
 
 def wait(port: int, server: subprocess.Popen[bytes]) -> None:
@@ -164,17 +169,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="a few seconds, to see that it runs")
     arguments = parser.parse_args(argv)
     torch.set_num_threads(1)
-    rows = []
+    rows: list[Row] = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         build(folder)
-        rows.append(streaming(folder, 600 if arguments.quick else 12_000))
-        rows.append(serving(folder, 500, 2.0 if arguments.quick else 20.0))
+        rows += streaming(folder, 600 if arguments.quick else 12_000)
+        rows += serving(folder, 500, 2.0 if arguments.quick else 20.0)
         rows.append(sessions(folder, 2_000 if arguments.quick else 100_000))
-    shared = {"impl": "cem_mhch", "version": __version__, "device": arguments.device, "load": os.getloadavg()[0]}
-    append_rows(arguments.out, [shared | row | {"env": env_report()} for row in rows])
+    shared = dict.fromkeys(FIELDS) | provenance(arguments.device)
+    shared |= {"schema": SCHEMA, "impl": "cem_mhch", "impl_version": __version__, "dtype": "float32", "layout": "text"}
+    shared |= {"noisy": arguments.quick or os.getloadavg()[0] > (os.cpu_count() or 1)}
+    append_rows(arguments.out, [shared | row for row in rows])
     for row in rows:
-        print({key: value for key, value in row.items() if key != "resident_bytes"})
+        value = f"{row['median_us'] / 1e3:.3f} ms" if row["op"] != "sessions" else f"{row['peak_bytes'] / 1e6:.1f} MB"
+        print(f"{row['op']} {row['mode']} {value}{'' if row['correct'] else ', wrong'}")
     return 0 if all(row["correct"] for row in rows) else 1
 
 

@@ -1,7 +1,7 @@
 """Chatwoot: an agent-bot webhook that opens the conversation for people when the scorer says so.
 
-Run `uvicorn chatwoot_webhook:app` with CHATWOOT_URL, CHATWOOT_TOKEN (of the agent bot) and CEM_MHCH_MODEL (the folder of a
-trained model), and give its address `/webhook` to the agent bot.
+Run `uvicorn chatwoot_webhook:app` with CHATWOOT_URL, CHATWOOT_TOKEN (of the agent bot) and CEM_MHCH_MODEL (the folder
+of a trained model), and give its address `/webhook` to the agent bot.
 """
 
 import json

@@ -21,6 +21,7 @@ class HandoffNode:
         self.make, self.interrupt = make, interrupt
 
     def __call__(self, state: dict[str, Any]) -> dict[str, Any]:
+        """Give the update of the graph's state."""
         scorer = self.make()
         if state.get("scorer") is not None:
             scorer.load_state_dict(state["scorer"])

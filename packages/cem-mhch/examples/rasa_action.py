@@ -16,10 +16,12 @@ try:
 except ModuleNotFoundError:  # the functions below can be used without the SDK
     Action = object
 
-    def ConversationPaused() -> dict[str, Any]:  # noqa: N802  the SDK's names
+    def ConversationPaused() -> dict[str, Any]:
+        """The event that pauses the bot."""
         return {"event": "pause"}
 
-    def SlotSet(key: str, value: Any) -> dict[str, Any]:  # noqa: N802
+    def SlotSet(key: str, value: Any) -> dict[str, Any]:
+        """The event that sets a slot."""
         return {"event": "slot", "name": key, "value": value}
 
 
@@ -48,9 +50,11 @@ class ActionCheckHandoff(Action):
     """Push the new turns; pause the bot at a handoff, so that it says nothing more."""
 
     def name(self) -> str:
+        """Its name in the domain."""
         return "action_check_handoff"
 
     def run(self, dispatcher: Any, tracker: Any, domain: dict[str, Any]) -> list[dict[str, Any]]:
+        """Give the events that follow."""
         seen = int(tracker.get_slot("handoff_turns_seen") or 0)
         turns = new_turns(tracker.events, seen)
         decision: dict[str, Any] = {"handoff": False}
@@ -60,6 +64,8 @@ class ActionCheckHandoff(Action):
                 break
         events = [SlotSet("handoff_turns_seen", seen + len(turns))]
         if decision["handoff"]:
-            dispatcher.utter_message(text="I am connecting you to a colleague.", json_message={"handoff": decision["reason"]})
+            dispatcher.utter_message(
+                text="I am connecting you to a colleague.", json_message={"handoff": decision["reason"]}
+            )
             events.append(ConversationPaused())
         return events

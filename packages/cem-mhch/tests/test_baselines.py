@@ -44,7 +44,9 @@ def test_tfidf_learns_and_scores_in_order():
     longer = TfidfLogistic(history=2).fit(train)
     assert metrics.roc_auc(labels_of(test), longer.score(test)) > metrics.roc_auc(labels_of(test), scores)
     shortened = Dialogue(id="x", turns=test[0].turns[:3])
-    np.testing.assert_allclose(longer.score([shortened])[0], longer.score(test[:1])[0][:3])  # later turns change nothing
+    np.testing.assert_allclose(
+        longer.score([shortened])[0], longer.score(test[:1])[0][:3]
+    )  # later turns change nothing
     with pytest.raises(ValueError, match="both classes"):
         TfidfLogistic().fit([Dialogue(id="a", turns=(Turn(role="user", text="x", handoff=0),))])
 
@@ -78,7 +80,9 @@ def server():
                 self.send_response(said)
                 self.end_headers()
                 return
-            raw = said if isinstance(said, bytes) else json.dumps({"choices": [{"message": {"content": said}}]}).encode()
+            raw = (
+                said if isinstance(said, bytes) else json.dumps({"choices": [{"message": {"content": said}}]}).encode()
+            )
             self.send_response(200)
             self.end_headers()
             self.wfile.write(raw)
@@ -96,7 +100,9 @@ def server():
     thread.join()
 
 
-CHAT = Dialogue(id="a", turns=(Turn(role="user", text="hello"), Turn(role="bot", text="hi"), Turn(role="user", text="help!")))
+CHAT = Dialogue(
+    id="a", turns=(Turn(role="user", text="hello"), Turn(role="bot", text="hi"), Turn(role="user", text="help!"))
+)
 
 
 def test_a_language_model_judges_each_prefix(server):
@@ -124,7 +130,7 @@ def test_a_judge_that_fails(server):
     with pytest.raises(JudgeError, match="status 401"):
         LLMJudge(server["url"], "m", workers=1).score([Dialogue(id="a", turns=CHAT.turns[:1])])
     assert len(server["asked"]) == 1  # a refusal is not asked again
-    with pytest.raises(JudgeError, match="URLError|refused"):
+    with pytest.raises(JudgeError, match=r"URLError|refused"):
         LLMJudge("http://127.0.0.1:9/v1", "m", timeout=2, tries=1).score([CHAT])
     with pytest.raises(ValueError, match="turn 0: it has ids and no text"):
         LLMJudge(server["url"], "m").score([Dialogue(id="a", turns=(Turn(role="user", tokens=(4,)),))])

@@ -23,9 +23,21 @@ def folder(tmp_path_factory):
 def test_a_trained_model_is_evaluated_beside_the_baselines(folder, capsys):
     out = folder / "evaluation"
     code = main(
-        ["evaluate", "--model", str(folder / "run/model"), "--data", str(folder / "test.jsonl"), "--train"]
-        + [str(folder / "train.jsonl"), "--out", str(out), "--max-handoffs-per-100", "40", "--rate-data"]
-        + [str(folder / "train.jsonl")]
+        [
+            "evaluate",
+            "--model",
+            str(folder / "run/model"),
+            "--data",
+            str(folder / "test.jsonl"),
+            "--train",
+            str(folder / "train.jsonl"),
+            "--out",
+            str(out),
+            "--max-handoffs-per-100",
+            "40",
+            "--rate-data",
+            str(folder / "train.jsonl"),
+        ]
     )
     assert code == 0
     said = capsys.readouterr().out
@@ -68,7 +80,10 @@ def test_lines_that_cannot_be_scored(folder, content, words, capsys, monkeypatch
 def test_figures_and_the_page(folder, capsys):
     pytest.importorskip("matplotlib")
     out = folder / "plot"
-    assert main(["plot", "--model", str(folder / "run/model"), "--data", str(folder / "test.jsonl"), "--out", str(out)]) == 0
+    assert (
+        main(["plot", "--model", str(folder / "run/model"), "--data", str(folder / "test.jsonl"), "--out", str(out)])
+        == 0
+    )
     names = {path.name for path in out.iterdir()}
     assert names == {"report.json", "timeline.html"} | {
         f"{name}.{form}" for name in ("timeline", "reliability", "cost_recall") for form in ("svg", "png")
@@ -94,8 +109,8 @@ def test_data_commands(tmp_path, capsys):
     assert load_jsonl(tmp_path / "sim.jsonl") == simulate(3, seed=4).dialogues
     capsys.readouterr()
     for wrong, words in [
-        (command[:-2] + ["--roles", "customer"], "expected pairs such as"),
-        (command[:6] + ["--format", "ssa", "--map", "a=b"], "map and roles belong to logs"),
+        ([*command[:-2], "--roles", "customer"], "expected pairs such as"),
+        ([*command[:6], "--format", "ssa", "--map", "a=b"], "map and roles belong to logs"),
         (["data", "validate", "--data", str(out), "--max-turns", "1"], "dialogue 'a': 2 turns"),
         (["data", "validate", "--data", str(tmp_path / "none.jsonl")], "none.jsonl"),
         (["data"], "followed by import"),
@@ -117,7 +132,10 @@ def test_errors_are_one_line_and_code_2(folder, tmp_path, capsys):
         (["train", "--data", str(bad), "--epochs", "0"], "epochs is 0"),
         (["evaluate", "--model", str(tmp_path), "--data", str(bad)], "config.json"),
         (["evaluate", "--model", model, "--data", str(bad)], "dialogue 'a', turn 0: it has no handoff label"),
-        (["evaluate", "--model", model, "--data", str(folder / "test.jsonl"), "--max-handoffs-per-100", "5"], "rate-data"),
+        (
+            ["evaluate", "--model", model, "--data", str(folder / "test.jsonl"), "--max-handoffs-per-100", "5"],
+            "rate-data",
+        ),
         (["fly"], "usage"),
     ]:
         assert main([*wrong, "--out", str(tmp_path / "out")] if wrong[0] == "train" else wrong) == 2, wrong

@@ -30,7 +30,9 @@ def dialogue(*roles, **fields):
     return Dialogue(id="d", turns=tuple(Turn(role=role, text=f"{role} {n}") for n, role in enumerate(roles)), **fields)
 
 
-@pytest.mark.parametrize(("alias", "role"), [("assistant", "bot"), ("agent", "bot"), ("bot", "bot"), ("human", "human")])
+@pytest.mark.parametrize(
+    ("alias", "role"), [("assistant", "bot"), ("agent", "bot"), ("bot", "bot"), ("human", "human")]
+)
 def test_roles_and_their_aliases(alias, role):
     assert Turn(role=alias, text="").role == role
 
@@ -137,7 +139,7 @@ def test_handoffs_from_what_happened():
 
 
 def test_a_table_of_messages(tmp_path):
-    rows = "chat,sender,body,at\nb,customer,\"hi, there\",2024-01-01T10:00:05\nb,robot,hello,2024-01-01T10:00:09+00:00\n"
+    rows = 'chat,sender,body,at\nb,customer,"hi, there",2024-01-01T10:00:05\nb,robot,hello,2024-01-01T10:00:09+00:00\n'
     rows += "a,customer,help,30\na,staff,here,50\na,robot,sorry,40\nc,staff,hi,1\n"
     columns = {"id": "chat", "role": "sender", "text": "body", "time": "at"}
     roles = {"customer": "user", "robot": "bot", "staff": "human"}
@@ -147,7 +149,11 @@ def test_a_table_of_messages(tmp_path):
     assert [(turn.text, turn.handoff) for turn in found.dialogues[1].turns] == [("help", 0), ("sorry", 1)]
     assert found.censored == 1
     assert found.human_first == ["c"]
-    lines = [{"id": 1, "role": "user", "text": "x"}, {"id": 1, "role": "agent", "text": "y"}, {"id": 1, "role": "human", "text": ""}]
+    lines = [
+        {"id": 1, "role": "user", "text": "x"},
+        {"id": 1, "role": "agent", "text": "y"},
+        {"id": 1, "role": "human", "text": ""},
+    ]
     path = write(tmp_path / "log.jsonl", "\n".join(map(json.dumps, lines)))
     assert [turn.handoff for turn in import_log(path, format="jsonl").dialogues[0].turns] == [0, 1]
 
@@ -216,7 +222,16 @@ def test_the_authors_pickles(protocol, tmp_path):
         satisfaction=0,
     )
     assert found[1].satisfaction == 2
-    dami = [ids, [[0, 1], [0]], np.zeros((2, 3, 5)), [[1, 2], [3]], np.zeros((2, 3)), [[2, 1], [1]], [2, 1], [[0, 1], [1]]]
+    dami = [
+        ids,
+        [[0, 1], [0]],
+        np.zeros((2, 3, 5)),
+        [[1, 2], [3]],
+        np.zeros((2, 3)),
+        [[2, 1], [1]],
+        [2, 1],
+        [[0, 1], [1]],
+    ]
     read = import_pickle(write_pickles(tmp_path / "dami.pkl", dami, protocol), source="dami")
     assert [(turn.role, turn.tokens, turn.handoff) for turn in read[0].turns] == [("user", (3, 4), 0), ("bot", (5,), 1)]
     assert read[1].satisfaction is None
@@ -277,7 +292,10 @@ def test_arrays_of_this_numpy_survive(tmp_path):
 
 
 def test_ssa(tmp_path):
-    session = [{"role": "c", "content": "hi", "senti": 2, "label": "1"}, {"role": "b", "content": "yes", "senti": 4, "label": 0}]
+    session = [
+        {"role": "c", "content": "hi", "senti": 2, "label": "1"},
+        {"role": "b", "content": "yes", "senti": 4, "label": 0},
+    ]
     row = {"session": session, "score": "3", "sessionID": "s1"}
     (found,) = import_ssa(write(tmp_path / "ssa.json", json.dumps(row)))
     assert [(turn.role, turn.sentiment, turn.handoff) for turn in found.turns] == [("user", 0, 1), ("bot", 2, 0)]

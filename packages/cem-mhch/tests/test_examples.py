@@ -61,12 +61,21 @@ def test_langgraph_interrupts_and_resumes(make):
         return "a colleague answers"
 
     node = load("langgraph_node").HandoffNode(make, interrupt)
-    state = {"messages": [SimpleNamespace(type="human", content="hello"), SimpleNamespace(type="ai", content="I do not know that")]}
+    state = {
+        "messages": [
+            SimpleNamespace(type="human", content="hello"),
+            SimpleNamespace(type="ai", content="I do not know that"),
+        ]
+    }
     state |= node(state)
     assert asked == []
     assert state["scored"] == 2
     assert node(state)["scorer"] == state["scorer"]  # nothing new, nothing scored twice
-    state["messages"] = [*state["messages"], {"role": "tool", "content": "x"}, {"role": "assistant", "content": "I don't understand"}]
+    state["messages"] = [
+        *state["messages"],
+        {"role": "tool", "content": "x"},
+        {"role": "assistant", "content": "I don't understand"},
+    ]
     update = node(state)
     assert asked[0]["handoff"] == "repeated_fallback"
     assert update["messages"] == [{"role": "assistant", "content": "a colleague answers"}]

@@ -60,7 +60,9 @@ def test_golden_transfer_is_the_formula(dialogues, t, lamb):
 
 
 def test_golden_transfer_by_hand():
-    assert metrics.golden_transfer([[0, 1, 0, 0]], [[0, 0, 0, 1]], tolerance=2) == pytest.approx(math.exp(-0.5), rel=1e-6)
+    assert metrics.golden_transfer([[0, 1, 0, 0]], [[0, 0, 0, 1]], tolerance=2) == pytest.approx(
+        math.exp(-0.5), rel=1e-6
+    )
     assert metrics.golden_transfer([[0, 1, 0]], [[0, 0, 1]], lamb=0.5) == pytest.approx(math.exp(-1), rel=1e-6)
     assert metrics.golden_transfer([[0, 1, 0]], [[1, 0, 0]], lamb=0.5) == pytest.approx(math.exp(-1 / 3), rel=1e-6)
     quiet = [[0, 0], [0, 1]], [[0, 0], [0, 0]]
@@ -213,7 +215,7 @@ def test_what_thresholds_and_bins_cannot_be():
         metrics.threshold_for_rate([math.nan], 10)
     with pytest.raises(ValueError, match="bins is 0"):
         metrics.reliability([[0]], [[0.1]], bins=0)
-    with pytest.raises(ValueError, match="a score is 1.5"):
+    with pytest.raises(ValueError, match=r"a score is 1\.5"):
         metrics.reliability([[0]], [[1.5]])
     with pytest.raises(ValueError, match="no dialogue has a gold handoff"):
         metrics.golden_transfer([[0]], [[0]], gold_only=True)

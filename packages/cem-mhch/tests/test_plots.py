@@ -95,7 +95,7 @@ def test_the_curves():
     labels, scores = [[0, 1, 1], [0, 0]], {"a": [[0.1, 0.8, 0.6], [0.4, 0.2]], "b": [[0.5, 0.5, 0.5], [0.5, 0.5]]}
     reliability = draw_reliability(labels, scores, bins=5)
     reliability.canvas.draw()
-    assert [text.get_text() for text in reliability.axes[0].get_legend().get_texts()][0].startswith("a (ECE ")
+    assert reliability.axes[0].get_legend().get_texts()[0].get_text().startswith("a (ECE ")
     curve = draw_cost_recall(labels, scores, cost=CostModel(missed_handoff=3.0))
     curve.canvas.draw()
     first = curve.axes[0].lines[0]

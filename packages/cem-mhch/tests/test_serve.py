@@ -10,7 +10,7 @@ from cem_mhch import CEM, HandoffModel, Rules, StreamingScorer, Vocab, simulate
 
 pytest.importorskip("fastapi")
 httpx = pytest.importorskip("httpx")
-from cem_mhch.integrations.fastapi import create_app
+from cem_mhch.integrations.fastapi import create_app  # noqa: E402
 
 DIALOGUES = simulate(40, seed=5).dialogues
 VOCAB = Vocab.build(DIALOGUES, min_count=1)
@@ -93,7 +93,13 @@ REFUSED = [
     ("POST", "/v1/score", {"session_id": "s", "role": "boss", "text": "x"}, 422, "role"),
     ("POST", "/v1/score", {"session_id": "s", "role": "human", "text": "x"}, 422, "role"),
     ("POST", "/v1/score", {"session_id": "s", "role": "user"}, 422, "either text or tokens"),
-    ("POST", "/v1/score", {"session_id": "s", "role": "user", "text": "x", "tokens": [3]}, 422, "either text or tokens"),
+    (
+        "POST",
+        "/v1/score",
+        {"session_id": "s", "role": "user", "text": "x", "tokens": [3]},
+        422,
+        "either text or tokens",
+    ),
     ("POST", "/v1/score", {"session_id": "s", "role": "user", "text": 5}, 422, "text"),
     ("POST", "/v1/score", {"session_id": "s", "role": "user", "text": "x", "more": 1}, 422, "more"),
     ("POST", "/v1/score", {"session_id": "s", "role": "user", "tokens": [0]}, 422, "tokens"),

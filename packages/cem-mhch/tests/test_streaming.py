@@ -92,7 +92,7 @@ def test_states_that_are_not_the_models(model):
         good | {"model": good["model"] | {name: entry | {"values": [float("nan")] * len(entry["values"])}}},
         good | {"model": good["model"] | {name: {"dtype": "float32", "shape": [1, 2], "values": [1.0, 2.0]}}},
     ]:
-        with pytest.raises(ValueError, match="saved state|not a state"):
+        with pytest.raises(ValueError, match=r"saved state|not a state"):
             scorer.load_state_dict(bad)
     assert scorer.push("user", "again").prob == before  # nothing had changed
 
@@ -161,7 +161,13 @@ def test_rules_hand_over_whatever_the_score(model):
 
 @pytest.mark.parametrize(
     "text",
-    ["agent", "Human, please!", "let me speak with someone", "transfer me to a representative now", "get me an operator"],
+    [
+        "agent",
+        "Human, please!",
+        "let me speak with someone",
+        "transfer me to a representative now",
+        "get me an operator",
+    ],
 )
 def test_requests_for_a_person(text):
     assert Rules().asks(text)

@@ -1,4 +1,4 @@
-"""CEM: when should a chatbot hand over to a person? Hosts, a causal module, metrics, streaming and evaluation of logs."""
+"""When should a chatbot hand over to a person? Hosts, the causal module CEM, metrics, streaming, evaluation of logs."""
 
 from importlib.metadata import PackageNotFoundError as _PackageNotFoundError
 from importlib.metadata import version as _version

@@ -77,7 +77,10 @@ def collate(
         raise ValueError("there is no dialogue to put into a batch")
     rows = [dialogue.turns[:max_turns] for dialogue in dialogues]
     ids = [
-        [encode(turn, vocab, f"dialogue {dialogue.id!r}, turn {number}")[:max_tokens] for number, turn in enumerate(row)]
+        [
+            encode(turn, vocab, f"dialogue {dialogue.id!r}, turn {number}")[:max_tokens]
+            for number, turn in enumerate(row)
+        ]
         for dialogue, row in zip(dialogues, rows, strict=True)
     ]
     count, turns = len(rows), max(map(len, rows))
@@ -110,7 +113,9 @@ def collate(
 def encode(turn: Turn, vocab: Encoder | None, where: str) -> list[int]:
     """Ids of one turn; an empty utterance reads as one unknown word."""
     if turn.role not in ROLE_IDS:
-        raise ValueError(f"{where}: it is a {turn.role}'s; cut the dialogue before its first human turn, see label_handoff")
+        raise ValueError(
+            f"{where}: it is a {turn.role}'s; cut the dialogue before its first human turn, see label_handoff"
+        )
     if turn.tokens is not None:
         return list(turn.tokens) or [UNKNOWN]
     if vocab is None:

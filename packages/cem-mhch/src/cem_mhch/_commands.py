@@ -140,7 +140,7 @@ def train(config: TrainCommand) -> None:
     model = CEM(host, CEMConfig(beta=config.beta), CostModel(missed_handoff=config.missed_cost))
     settings = FitConfig(**{field.name: getattr(config, field.name) for field in fields(FitConfig)})
     device = pick_device(config.device)
-    result = fit(model, dialogues, val, vocab=vocab, config=settings, directory=config.out, device=device)  # type: ignore[arg-type]
+    result = fit(model, dialogues, val, vocab=vocab, config=settings, directory=config.out, device=device)
     save_folder(config.out / "model", model, vocab if isinstance(vocab, Vocab) else None)
     kept = "" if result.validation_macro_f1 is None else f", validation macro-F1 {result.validation_macro_f1:.4f}"
     print(f"{result.steps} steps, epoch {result.best_epoch} kept{kept}, model in {config.out / 'model'}")
@@ -156,7 +156,7 @@ def evaluate(config: EvaluateCommand) -> None:
     if config.max_handoffs_per_100 is not None:
         if config.rate_data is None:
             raise ValueError("max-handoffs-per-100 needs rate-data, dialogues that are not those of the evaluation")
-        found = predict(model, load_jsonl(config.rate_data), vocab=vocab, max_turns=config.max_turns)  # type: ignore[arg-type]
+        found = predict(model, load_jsonl(config.rate_data), vocab=vocab, max_turns=config.max_turns)
         threshold = threshold_for_rate([one.tolist() for one in found.scores], config.max_handoffs_per_100)
     scores = baseline_scores(
         test,
@@ -164,7 +164,7 @@ def evaluate(config: EvaluateCommand) -> None:
         llm=None if config.llm_url is None else (config.llm_url, config.llm_model),
         max_turns=config.max_turns,
     )
-    found = predict(model, test, vocab=vocab, max_turns=config.max_turns)  # type: ignore[arg-type]
+    found = predict(model, test, vocab=vocab, max_turns=config.max_turns)
     scores["cem-mhch"] = [one.tolist() for one in found.scores]
     labels = [[turn.handoff or 0 for turn in one.turns[: config.max_turns]] for one in test]
     rows, table = comparison(labels, scores, thresholds={"cem-mhch": threshold})
@@ -208,7 +208,7 @@ def plot(config: PlotCommand) -> None:
     report.add_figure(draw_timeline(found), "timeline")
     labelled = [one for one in dialogues if all(turn.handoff is not None for turn in one.turns)]
     if labelled:
-        scores = [one.tolist() for one in predict(scorer.model, labelled, vocab=scorer.vocab).scores]  # type: ignore[arg-type]
+        scores = [one.tolist() for one in predict(scorer.model, labelled, vocab=scorer.vocab).scores]
         labels = [[turn.handoff or 0 for turn in one.turns] for one in labelled]
         report.add_figure(draw_reliability(labels, {"cem-mhch": scores}), "reliability")
         cost = CostModel(missed_handoff=config.missed_cost)

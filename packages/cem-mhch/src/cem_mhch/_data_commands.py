@@ -66,9 +66,13 @@ def import_data(config: ImportCommand) -> None:
     """Import a file."""
     kind = config.format
     if kind in ("csv", "jsonl", "chatwoot"):
-        found = import_log(config.source, format=kind, columns=pairs(config.map, "map"), roles=pairs(config.roles, "roles"))  # type: ignore[arg-type]
+        found = import_log(
+            config.source, format=kind, columns=pairs(config.map, "map"), roles=pairs(config.roles, "roles")
+        )
         save_jsonl(found.dialogues, config.out)
-        print(f"{len(found.dialogues)} dialogues, {found.censored} of them censored (nobody took over), in {config.out}")
+        print(
+            f"{len(found.dialogues)} dialogues, {found.censored} of them censored (nobody took over), in {config.out}"
+        )
         if found.human_first:
             print(f"{len(found.human_first)} dialogues were left out: a human opened them")
         return
@@ -129,5 +133,3 @@ def pairs(text: str, name: str) -> dict[str, str]:
             raise ValueError(f"{name} is {text!r}; expected pairs such as role=sender,text=body")
         found[key.strip()] = value.strip()
     return found
-
-

@@ -35,5 +35,7 @@ def load_folder(directory: str | PathLike[str]) -> tuple[CEM, Encoder | None]:
     vocab = Vocab.load(folder / "vocab.json")
     size = getattr(model.host, "options", {}).get("vocab_size", len(vocab))
     if size != len(vocab):
-        raise ValueError(f"{folder}: the vocabulary has {len(vocab)} ids and the model {size}; they are not of one training")
+        raise ValueError(
+            f"{folder}: the vocabulary has {len(vocab)} ids and the model {size}; they are not of one training"
+        )
     return model, vocab

@@ -11,7 +11,19 @@ from .baselines import Always, Keyword, LLMJudge, Never, Scores, TfidfLogistic
 from .metrics import handoff_report, timing_report
 from .metrics._inputs import Labels
 
-_COLUMNS = ("f1", "macro_f1", "auc", "pr_auc", "gt1", "gt2", "gt3", "gt1_f", "first_alarm_delay", "miss_rate", "error_cost")
+_COLUMNS = (
+    "f1",
+    "macro_f1",
+    "auc",
+    "pr_auc",
+    "gt1",
+    "gt2",
+    "gt3",
+    "gt1_f",
+    "first_alarm_delay",
+    "miss_rate",
+    "error_cost",
+)
 
 
 def baseline_scores(
@@ -67,7 +79,9 @@ def comparison(
     cells += [[name, *(_shown(row[column]) for column in _COLUMNS)] for name, row in rows.items()]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = [
-        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))])
+        "  ".join(
+            [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+        )
         for row in cells
     ]
     return rows, "\n".join(lines)

@@ -20,7 +20,7 @@ def time_batches(model: CEM, dialogues: Sequence[Dialogue], vocab: Encoder | Non
     best = 0.0
     for _ in range(repeats):
         start = time.process_time()
-        predict(model, dialogues, vocab=vocab)  # type: ignore[arg-type]
+        predict(model, dialogues, vocab=vocab)
         best = max(best, count / (time.process_time() - start))
     return best
 

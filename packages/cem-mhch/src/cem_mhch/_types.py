@@ -39,8 +39,6 @@ class Turn:
     def __post_init__(self) -> None:
         if isinstance(self.role, str):
             object.__setattr__(self, "role", ALIASES.get(self.role, self.role))
-        if isinstance(self.tokens, list):
-            object.__setattr__(self, "tokens", tuple(self.tokens))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,8 +66,7 @@ class Dialogue:
     censored: bool = False
 
     def __post_init__(self) -> None:
-        if isinstance(self.turns, list):
-            object.__setattr__(self, "turns", tuple(self.turns))
+        object.__setattr__(self, "turns", tuple(self.turns))
         if not self.turns:
             raise ValueError(f"dialogue {self.id!r} is empty: give it at least one turn")
         if self.satisfaction not in (None, 0, 1, 2) or isinstance(self.satisfaction, bool | float):
@@ -102,9 +99,7 @@ def _finite(value: object) -> bool:
 
 
 def _ids(value: object) -> bool:
-    return value is None or (
-        isinstance(value, tuple) and all(type(token) is int and token >= 1 for token in value)
-    )
+    return value is None or (isinstance(value, tuple) and all(type(token) is int and token >= 1 for token in value))
 
 
 _CHECKS: tuple[tuple[str, Callable[[object], bool], str], ...] = (

@@ -62,9 +62,8 @@ class Logs:
         for number, dialogue in enumerate(dialogues):
             for at, turn in enumerate(dialogue.turns):
                 if turn.action is None or turn.propensity is None or turn.cost is None:
-                    raise ValueError(
-                        f"dialogue {dialogue.id!r}, turn {at}: off-policy evaluation needs its action, propensity and cost"
-                    )
+                    where = f"dialogue {dialogue.id!r}, turn {at}"
+                    raise ValueError(f"{where}: off-policy evaluation needs its action, propensity and cost")
                 rows.append((turn.action, turn.propensity, turn.cost, number))
         action, propensity, cost, group = np.array(rows, dtype=float).reshape(-1, 4).T
         return cls(action.astype(np.int64), propensity, cost, group.astype(np.int64))
@@ -124,7 +123,9 @@ def evaluate_policy(
     """
     hands_over = np.asarray(policy, dtype=float)
     if hands_over.shape != logs.action.shape or not ((hands_over >= 0) & (hands_over <= 1)).all():
-        raise ValueError(f"policy must hold {len(logs.action)} probabilities in [0, 1]; its shape is {hands_over.shape}")
+        raise ValueError(
+            f"policy must hold {len(logs.action)} probabilities in [0, 1]; its shape is {hands_over.shape}"
+        )
     if max_weight is not None and not max_weight > 0:
         raise ValueError(f"max_weight is {max_weight}; give a number above 0")
     both = np.stack([1 - hands_over, hands_over], 1)

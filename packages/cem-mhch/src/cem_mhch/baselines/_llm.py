@@ -9,12 +9,13 @@ import urllib.request
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from .._types import Dialogue
+from cem_mhch._types import Dialogue
+
 from ._rules import Scores
 
 PROMPT = (
-    "You watch a customer service chat between a user and a bot. Say how likely it is that the chat should be handed over "
-    "to a human agent right after the last turn. Answer with one number between 0 and 1 and nothing else."
+    "You watch a customer service chat between a user and a bot. Say how likely it is that the chat should be handed "
+    "over to a human agent right after the last turn. Answer with one number between 0 and 1 and nothing else."
 )
 
 
@@ -54,7 +55,9 @@ class LLMJudge:
         if not base_url.startswith(("http://", "https://")):
             raise ValueError(f"base_url is {base_url!r}; it must begin with http:// or https://")
         if tries < 1 or workers < 1 or not timeout > 0:
-            raise ValueError(f"tries {tries}, workers {workers} and timeout {timeout} must be at least 1, 1 and above 0")
+            raise ValueError(
+                f"tries {tries}, workers {workers} and timeout {timeout} must be at least 1, 1 and above 0"
+            )
         self.url = base_url.rstrip("/") + "/chat/completions"
         self.model, self.prompt, self.timeout, self.tries, self.workers = model, prompt, timeout, tries, workers
         self._headers = {"Content-Type": "application/json"}
@@ -100,7 +103,9 @@ def _prefixes(dialogue: Dialogue) -> list[str]:
     prefixes = []
     for number, turn in enumerate(dialogue.turns):
         if turn.text is None:
-            raise ValueError(f"dialogue {dialogue.id!r}, turn {number}: it has ids and no text for a language model to read")
+            raise ValueError(
+                f"dialogue {dialogue.id!r}, turn {number}: it has ids and no text for a language model to read"
+            )
         lines.append(f"{turn.role}: {turn.text}")
         prefixes.append("\n".join(lines))
     return prefixes

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from .._types import Dialogue
+from cem_mhch._types import Dialogue
 
 COMPLAINTS = (
     r"\b(human|person|agent|representative|operator|manager|supervisor|someone)\b",

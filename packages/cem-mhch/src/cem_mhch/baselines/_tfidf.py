@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from sail_core.extras import needs
 
-from .._types import Dialogue, Turn
-from .._vocab import words
+from cem_mhch._types import Dialogue, Turn
+from cem_mhch._vocab import words
+
 from ._rules import Scores
 
 

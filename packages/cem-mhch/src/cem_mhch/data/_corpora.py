@@ -7,16 +7,17 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from .._types import Dialogue, Turn
+from cem_mhch._types import Dialogue, Turn
+
 from ._jsonl import json_lines, label_last
 
 
 def import_ssa(path: str | PathLike[str]) -> list[Dialogue]:
     """Read the raw lines of the ssa corpora (clothes, makeup).
 
-    `{"sessionID", "score": 1..3, "session": [{"role": "b" or another, "content", "senti": 1..5, "label": 0 or 1}]}`, one
-    dialogue a line. Role b is the bot; sentiments 1 and 2 are negative, 3 neutral, 4 and 5 positive; scores become 0 to 2.
-    Without `label` the turns have no handoff.
+    `{"sessionID", "score": 1..3, "session": [{"role": "b" or another, "content", "senti": 1..5, "label": 0 or 1}]}`,
+    one dialogue a line. Role b is the bot; sentiments 1 and 2 are negative, 3 neutral, 4 and 5 positive; scores become
+    0 to 2. Without `label` the turns have no handoff.
 
     Args:
         path: A UTF-8 file.
@@ -48,8 +49,9 @@ def import_ssa(path: str | PathLike[str]) -> list[Dialogue]:
 def import_betold(path: str | PathLike[str]) -> list[Dialogue]:
     """Read BETOLD, a JSON list of dialogues of intents and entities.
 
-    The text of a turn is its intent and its entities. The dialogue's label, a late forward or hang-up by the user, becomes
-    the handoff of its last turn; the others are 0. The end of a dialogue gives the label away, so evaluate on prefixes.
+    The text of a turn is its intent and its entities. The dialogue's label, a late forward or hang-up by the user,
+    becomes the handoff of its last turn; the others are 0. The end of a dialogue gives the label away, so evaluate on
+    prefixes.
 
     Args:
         path: A UTF-8 file.

@@ -11,7 +11,7 @@ from typing import Any
 
 from sail_core.runs import write_atomic
 
-from .._types import Dialogue, Turn
+from cem_mhch._types import Dialogue, Turn
 
 _TURN = ("text", "handoff", "sentiment", "action", "propensity", "cost")
 
@@ -20,9 +20,9 @@ def load_jsonl(path: str | PathLike[str], *, max_turns: int | None = None) -> li
     """Read dialogues, one JSON object a line.
 
     `{"id", "turns": [{"role", "text" and/or "tokens", "handoff", "sentiment", "action", "propensity", "cost"}],
-    "satisfaction", "censored"}`; only `id`, `turns` and a turn's `role` and text or tokens must be there, other keys are
-    not read. Tokens are ids; names of intents, as BETOLD has them, are joined into a text. `"dialogue_handoff"` labels the last
-    turn of a dialogue whose turns have no labels, see `import_betold`.
+    "satisfaction", "censored"}`; only `id`, `turns` and a turn's `role` and text or tokens must be there, other keys
+    are not read. Tokens are ids; names of intents, as BETOLD has them, are joined into a text. `"dialogue_handoff"`
+    labels the last turn of a dialogue whose turns have no labels, see `import_betold`.
 
     Args:
         path: A UTF-8 file.
@@ -83,7 +83,8 @@ def dialogue_from(row: dict[str, Any], where: str, *, max_turns: int | None = No
     for turn in turns[:max_turns]:
         tokens, text = turn.get("tokens"), turn.get("text")
         if isinstance(tokens, list) and tokens and all(isinstance(token, str) for token in tokens):
-            tokens, text = None, " ".join(tokens) if text is None else text
+            text = " ".join(tokens) if text is None else text
+            tokens = None
         if isinstance(tokens, list):
             tokens = tuple(tokens)
         fields = {key: turn.get(key) for key in _TURN} | {"tokens": tokens, "text": text}
@@ -92,7 +93,10 @@ def dialogue_from(row: dict[str, Any], where: str, *, max_turns: int | None = No
         built = label_last(built, row["dialogue_handoff"])
     try:
         return Dialogue(
-            id=str(name), turns=tuple(built), satisfaction=row.get("satisfaction"), censored=bool(row.get("censored", False))
+            id=str(name),
+            turns=tuple(built),
+            satisfaction=row.get("satisfaction"),
+            censored=bool(row.get("censored", False)),
         )
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error

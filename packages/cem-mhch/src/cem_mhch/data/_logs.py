@@ -11,7 +11,8 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
-from .._types import Dialogue, Turn
+from cem_mhch._types import Dialogue, Turn
+
 from ._handoffs import label_handoff
 from ._jsonl import json_lines
 
@@ -47,8 +48,8 @@ def import_log(
     """Turn a log into labelled dialogues, see `label_handoff`.
 
     Args:
-        path: A UTF-8 file. `csv` and `jsonl` have one message a row; `chatwoot` is a JSON list of conversations with their
-            `messages`, or one a line.
+        path: A UTF-8 file. `csv` and `jsonl` have one message a row; `chatwoot` is a JSON list of conversations with
+            their `messages`, or one a line.
         format: Which of the three.
         columns: Names of the columns that hold `id` (of the dialogue), `role`, `text` and `time`; a missing name is the
             word itself. Rows of a dialogue are ordered by time where there is one (a number or ISO 8601), else kept.

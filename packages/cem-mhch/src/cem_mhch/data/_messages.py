@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .._types import Dialogue, Turn
+from cem_mhch._types import Dialogue, Turn
 
 _SKIPPED = ("system", "developer", "tool", "function")
 

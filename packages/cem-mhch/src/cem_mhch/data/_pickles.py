@@ -7,20 +7,21 @@ import pickle
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from .._types import Dialogue, Turn
+from cem_mhch._types import Dialogue, Turn
+
 
 class _ArrayUnpickler(pickle.Unpickler):
     """Nothing is imported by name: the five globals that arrays need are handed out, all others refused."""
 
-    allowed = {
+    allowed: ClassVar[dict[tuple[str, str], Any]] = {
         ("numpy", "ndarray"): np.ndarray,
         ("numpy", "dtype"): np.dtype,
-        ("numpy.core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],  # type: ignore[index]
-        ("numpy.core.multiarray", "scalar"): np.float64(0).__reduce__()[0],  # type: ignore[index]
+        ("numpy.core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
+        ("numpy.core.multiarray", "scalar"): np.float64(0).__reduce__()[0],
     }
 
     def find_class(self, module: str, name: str) -> Any:
@@ -63,9 +64,9 @@ def load_arrays(path: str | PathLike[str]) -> list[Any]:
 def import_pickle(path: str | PathLike[str], *, source: Literal["cem", "rssn", "dami"]) -> list[Dialogue]:
     """Read a data file of the authors' repositories.
 
-    `cem` and `rssn` files hold ids, lengths of turns, lengths of dialogues, session ids, roles (1 user, 0 bot), handoffs,
-    sentiments and satisfactions; `dami` files hold ids, roles (0 user, 1 bot), term frequencies, parts of speech,
-    polarities, lengths of turns, lengths of dialogues and handoffs.
+    `cem` and `rssn` files hold ids, lengths of turns, lengths of dialogues, session ids, roles (1 user, 0 bot),
+    handoffs, sentiments and satisfactions; `dami` files hold ids, roles (0 user, 1 bot), term frequencies, parts of
+    speech, polarities, lengths of turns, lengths of dialogues and handoffs.
 
     Args:
         path: The pickle.

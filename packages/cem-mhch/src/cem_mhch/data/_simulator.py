@@ -10,7 +10,8 @@ from math import exp
 import numpy as np
 from numpy.typing import NDArray
 
-from .._types import Dialogue, Turn
+from cem_mhch._types import Dialogue, Turn
+
 from . import _phrases as say
 
 NEGATIVE, NEUTRAL, POSITIVE = 0, 1, 2
@@ -34,10 +35,10 @@ class Simulation:
 def simulate(count: int, *, seed: int = 0, noise: float = 0.3) -> Simulation:
     """Draw dialogues between a user and a bot.
 
-    The user has one of five intents and a patience; the bot answers rightly or fails, more often on hard cases. A failure
-    moves the frustration f to f + (1 - f) s with s from the user's impatience, a right answer to 0.4 f. A user turn is
-    negative where f > 0.6, often in plain words, and transferable where it is negative or asks for a person. A bot turn is
-    transferable from the third failure in a row on.
+    The user has one of five intents and a patience; the bot answers rightly or fails, more often on hard cases. A
+    failure moves the frustration f to f + (1 - f) s with s from the user's impatience, a right answer to 0.4 f. A user
+    turn is negative where f > 0.6, often in plain words, and transferable where it is negative or asks for a person. A
+    bot turn is transferable from the third failure in a row on.
 
     The logged policy hands over with probability 0.08 + 0.84 sigmoid(8 f - 4); each turn is a decision of its own, the
     dialogue goes on. Costs with label y and noise e, e': c(0) = 4 y + f + e, c(1) = 2 - y + e', so that turns that were

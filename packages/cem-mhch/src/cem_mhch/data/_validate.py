@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from .._types import Dialogue
+from cem_mhch._types import Dialogue
 
 
 def validate(

@@ -7,11 +7,11 @@ from typing import Any
 
 from sail_core.extras import needs
 
-from .._types import Dialogue
-from ..data._jsonl import dialogue_from
+from cem_mhch._types import Dialogue
+from cem_mhch.data._jsonl import dialogue_from
 
 with needs("cem-mhch", "datasets"):
-    from datasets import Dataset, Features, List, Value
+    from datasets import Dataset, Features, List, Value  # type: ignore[import-untyped]
 
 
 def features() -> Features:

@@ -7,10 +7,10 @@ from typing import Annotated, Any, Literal
 
 from sail_core.extras import needs
 
-from .._cem import CEM
-from .._vocab import Encoder
-from ..streaming import Decision, Rules, Sessions, StreamingScorer, TooLong
-from ..streaming._counters import Counters
+from cem_mhch._cem import CEM
+from cem_mhch._vocab import Encoder
+from cem_mhch.streaming import Decision, Rules, Sessions, StreamingScorer, TooLong
+from cem_mhch.streaming._counters import Counters
 
 with needs("cem-mhch", "serve"):
     from fastapi import FastAPI, HTTPException, Request, Response
@@ -73,8 +73,8 @@ def create_app(
 
     `POST /v1/score` scores the next turn of a session, which begins with its first; `POST /v1/score_dialogue` scores a
     whole dialogue and keeps nothing; `DELETE /v1/sessions/{session_id}` forgets a session; `GET /healthz`;
-    `GET /metrics` for Prometheus. Errors are `{"error": {"type", "message"}}` with status 413 for what is too long or too
-    large, 422 for what is not valid, 404 for an unknown session or path.
+    `GET /metrics` for Prometheus. Errors are `{"error": {"type", "message"}}` with status 413 for what is too long or
+    too large, 422 for what is not valid, 404 for an unknown session or path.
 
     Args:
         model: As in `StreamingScorer`.
@@ -210,7 +210,7 @@ class _Gate:
             size += len(body[-1])
             more = message.get("more_body", False)
             if size > self.max_bytes:
-                await _refusal(413, f"the body is larger than {self.max_bytes} bytes")(scope, receive, counted)  # type: ignore[arg-type]
+                await _refusal(413, f"the body is larger than {self.max_bytes} bytes")(scope, receive, counted)
                 return
         whole = [{"type": "http.request", "body": b"".join(body), "more_body": False}]
 

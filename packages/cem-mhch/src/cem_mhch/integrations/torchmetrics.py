@@ -1,4 +1,4 @@
-"""The metrics as torchmetrics classes: `update(preds, target)` with `(B, T)` tensors, -1 in the target on padded turns."""
+"""The metrics as torchmetrics classes: `update(preds, target)` with `(B, T)` tensors, target -1 on padded turns."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from sail_core.extras import needs
 from torch import Tensor
 
-from ..metrics._golden import check_options
+from cem_mhch.metrics._golden import check_options
 
 with needs("cem-mhch", "torchmetrics"):
     from torchmetrics import Metric, MetricCollection

@@ -13,10 +13,10 @@ def alarm_report(labels: Labels, preds: Labels) -> dict[str, float | None]:
         preds: The same for predictions.
 
     Returns:
-        `first_alarm_delay`, mean turns from the first gold handoff to the first alarm (below 0 is early) where a dialogue
-        has both; `false_alarm_rate`, the share of dialogues without a gold handoff that raise one; `miss_rate`, the share
-        of those with one that raise none; `containment_rate`, the share of all dialogues that raise none. None where there
-        is no such dialogue.
+        `first_alarm_delay`, mean turns from the first gold handoff to the first alarm (below 0 is early) where a
+        dialogue has both; `false_alarm_rate`, the share of dialogues without a gold handoff that raise one;
+        `miss_rate`, the share of those with one that raise none; `containment_rate`, the share of all dialogues that
+        raise none. None where there is no such dialogue.
 
     Raises:
         ValueError: As `golden_transfer`.

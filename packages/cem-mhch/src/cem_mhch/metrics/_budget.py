@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from .._cost import CostModel
+from cem_mhch._cost import CostModel
+
 from ._inputs import Labels, Scores, check_finite, check_pairs, check_scores, flat
 
 

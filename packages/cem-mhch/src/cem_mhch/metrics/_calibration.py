@@ -40,7 +40,9 @@ def reliability(labels: Labels, scores: Scores, *, bins: int = 10) -> list[Relia
         raise ValueError(f"a score is {score[(score < 0) | (score > 1)][0]}; probabilities lie in [0, 1]")
     place = np.minimum((score * bins).astype(int), bins - 1)
     found = [place == number for number in range(bins)]
-    return [Reliability(float(score[one].mean()), float(gold[one].mean()), int(one.sum())) for one in found if one.any()]
+    return [
+        Reliability(float(score[one].mean()), float(gold[one].mean()), int(one.sum())) for one in found if one.any()
+    ]
 
 
 def calibration_error(labels: Labels, scores: Scores, *, bins: int = 10) -> float:

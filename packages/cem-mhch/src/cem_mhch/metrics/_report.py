@@ -25,8 +25,8 @@ def handoff_report(labels: Labels, preds: Labels, scores: Scores) -> dict[str, A
         number of handoffs of normal turns.
 
     Raises:
-        ValueError: There is no dialogue, one has no turn, lengths differ, a label is not 0 or 1, or a score is no finite
-            number.
+        ValueError: There is no dialogue, one has no turn, lengths differ, a label is not 0 or 1, or a score is no
+            finite number.
 
     Example:
         >>> handoff_report([[0, 1]], [[0, 1]], [[0.1, 0.9]])["auc"]

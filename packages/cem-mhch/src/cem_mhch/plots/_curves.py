@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from sail_core.report import figure_style
 
-from .._cost import CostModel
-from ..metrics import calibration_error, cost_recall_curve, reliability
-from ..metrics._inputs import Labels, Scores
+from cem_mhch._cost import CostModel
+from cem_mhch.metrics import calibration_error, cost_recall_curve, reliability
+from cem_mhch.metrics._inputs import Labels, Scores
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -44,7 +44,9 @@ def draw_reliability(labels: Labels, scores: Mapping[str, Scores], *, bins: int 
                 marker=_MARKS[number % len(_MARKS)],
                 label=f"{name} (ECE {error:.3f})",
             )
-        axes.set(xlabel="predicted probability of a handoff", ylabel="share that is transferable", xlim=(0, 1), ylim=(0, 1))
+        axes.set(
+            xlabel="predicted probability of a handoff", ylabel="share that is transferable", xlim=(0, 1), ylim=(0, 1)
+        )
         axes.legend(loc="upper left")
         return figure
 

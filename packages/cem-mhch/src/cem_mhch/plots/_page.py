@@ -11,8 +11,8 @@ _HEIGHT, _STEP, _LEFT, _TOP = 180, 34, 46, 34
 _STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
 svg { width: 100%; height: auto; } .plot { overflow-x: auto; }
-table { border-collapse: collapse; width: 100%; } td, th { padding: .35rem .6rem; text-align: left; vertical-align: top; }
-tr + tr td { border-top: 1px solid #ddd; } td.n { text-align: right; font-variant-numeric: tabular-nums; }
+table { border-collapse: collapse; width: 100%; } td, th { padding: .35rem .6rem; text-align: left; vertical-align: top;
+} tr + tr td { border-top: 1px solid #ddd; } td.n { text-align: right; font-variant-numeric: tabular-nums; }
 .role { display: inline-block; width: 3.2rem; font-weight: 600; } tr.handoff { background: #fff3d6; }
 .bar { display: inline-block; height: .6rem; background: COLOUR; border-radius: 2px; } .gold { color: #8a5a00; }
 """.replace("COLOUR", BLUE)
@@ -58,7 +58,9 @@ def _plot(found: Timeline) -> str:
     parts.append(
         f'<line x1="{_LEFT}" x2="{width}" y1="{level:.1f}" y2="{level:.1f}" stroke="{GREY}" stroke-dasharray="6 4"/>'
     )
-    parts.append(line([one.user_state[0] for one in found.decisions], f'stroke="{RED}" stroke-dasharray="2 4"'))
+    parts.append(
+        line([one.user_state[0] for one in found.decisions], f'stroke="{RED}" stroke-width="2" stroke-dasharray="2 4"')
+    )
     parts.append(line([one.prob for one in found.decisions], f'stroke="{BLUE}" stroke-width="2.5"'))
     for turn, (decision, said) in enumerate(zip(found.decisions, found.dialogue.turns, strict=True)):
         x, y = place(turn, decision.prob).split(",")

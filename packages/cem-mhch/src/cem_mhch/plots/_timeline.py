@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from sail_core.report import figure_style
 
-from ..streaming import Decision, StreamingScorer
+from cem_mhch.streaming import Decision, StreamingScorer
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from .._types import Dialogue
+    from cem_mhch._types import Dialogue
 
 BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#666666"
 

@@ -12,8 +12,8 @@ class Counters:
     Example:
         >>> counters = Counters()
         >>> counters.decision("score", 0.2)
-        >>> "cem_mhch_handoffs_total{reason=\\"score\\"} 1" in counters.text(sessions=3, evicted=0)
-        True
+        >>> print(counters.text(sessions=3, evicted=0).splitlines()[2])
+        cem_mhch_handoffs_total{reason="score"} 1
     """
 
     def __init__(self) -> None:
@@ -46,7 +46,10 @@ class Counters:
             total += count
             edge = "+Inf" if bound is None else f"{bound / 1000:g}"
             lines.append(f'cem_mhch_decision_seconds_bucket{{le="{edge}"}} {total}')
-        lines += [f"cem_mhch_decision_seconds_sum {self._milliseconds / 1000:.9g}", f"cem_mhch_decision_seconds_count {total}"]
+        lines += [
+            f"cem_mhch_decision_seconds_sum {self._milliseconds / 1000:.9g}",
+            f"cem_mhch_decision_seconds_count {total}",
+        ]
         lines += ["# TYPE cem_mhch_sessions gauge", f"cem_mhch_sessions {sessions}"]
         lines += ["# TYPE cem_mhch_sessions_evicted_total counter", f"cem_mhch_sessions_evicted_total {evicted}"]
         return "\n".join(lines) + "\n"

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from .._batch import ROLE_IDS, Batch
-from .._types import ALIASES, ROLES
-from .._vocab import UNKNOWN, Encoder
+from cem_mhch._batch import ROLE_IDS, Batch
+from cem_mhch._types import ALIASES, ROLES
+from cem_mhch._vocab import UNKNOWN, Encoder
+
 from ._rules import Rules
 from ._state import from_json, to_json
 
 if TYPE_CHECKING:
-    from .._cem import CEM
+    from cem_mhch._cem import CEM
 
 _FORMAT = 1
 _NO_LABEL = torch.full((1, 1), -1)
@@ -36,8 +37,8 @@ class Decision(NamedTuple):
         prob: The model's probability that the turn is one to hand over at.
         user_state: Probabilities that the user's last turn is negative, neutral, positive.
         expected_cost: The predicted cost under that probability, in the unit of the cost model.
-        reason: `explicit_request`, `repeated_fallback`, `negative_state` (the score, and the user is more likely negative
-            than not), `score`, or None without a handoff.
+        reason: `explicit_request`, `repeated_fallback`, `negative_state` (the score, and the user is more likely
+            negative than not), `score`, or None without a handoff.
         latency_ms: How long the decision took.
     """
 
@@ -52,8 +53,8 @@ class Decision(NamedTuple):
 class StreamingScorer:
     """Score a dialogue turn by turn; each push costs one utterance, and equals the batch pass to 1e-5.
 
-    A score of at least `threshold` on `patience` turns in a row hands over; the rules do so at once. After a handoff the
-    next `cooldown` turns never hand over, while they are scored.
+    A score of at least `threshold` on `patience` turns in a row hands over; the rules do so at once. After a handoff
+    the next `cooldown` turns never hand over, while they are scored.
 
     Args:
         model: A trained model in mode `"causal"`; it is put into eval mode.
@@ -176,7 +177,9 @@ class StreamingScorer:
             raise TooLong(f"turn {self.turns}: {len(turn)} {unit}, at most {self.max_chars} are allowed")
         if isinstance(turn, str):
             if self.vocab is None:
-                raise ValueError(f"turn {self.turns}: it is a text and there is no vocabulary; give `vocab`, or push ids")
+                raise ValueError(
+                    f"turn {self.turns}: it is a text and there is no vocabulary; give `vocab`, or push ids"
+                )
             return self.vocab.encode(turn)
         ids = list(turn)
         for token in ids:
