@@ -235,6 +235,12 @@ def test_a_host_that_does_not_know_its_width():
         CEM(nn.Linear(2, 2))
 
 
+def test_ids_outside_the_vocabulary(batch):
+    batch.tokens[0, 0, 0] = 5
+    with pytest.raises(ValueError, match="the id 5, the host was built for ids below 5"):
+        CEM(HandoffModel.build("hgru", vocab_size=5))(batch)
+
+
 def test_device_and_dtype_are_those_asked_for(batch):
     host = HandoffModel.build("hgru", vocab_size=5, size=4, embedding_size=4, dtype=torch.float64)
     model = CEM(host, dtype=torch.float64)

@@ -114,6 +114,12 @@ def test_what_is_refused(folder, tmp_path):
         HandoffModel.build(f"hf:{folder}", pooling="max")
 
 
+def test_ids_beyond_the_tokenizer(folder, batch):
+    batch.tokens[0, 0, 0] = 51
+    with pytest.raises(ValueError, match="id 51, the encoder's tokenizer gives 1 to 50"):
+        HandoffModel.build(f"hf:{folder}")(batch)
+
+
 def test_pickled_weights_are_not_read(folder, tmp_path):
     model = transformers.AutoModel.from_pretrained(folder)
     model.config.save_pretrained(tmp_path)

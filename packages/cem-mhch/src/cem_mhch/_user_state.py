@@ -109,7 +109,7 @@ class UserStateHead(nn.Module):
                 "negative": negative_log_odds(sentiment).unsqueeze(1),
                 "total": state["total"] + (sentiment.log_softmax(1) + weights).exp(),
             }
-            state = new if bool(user.all()) else {name: torch.where(user, new[name], state[name]) for name in new}
+            state = new if len(user) == 1 or bool(user.all()) else {name: torch.where(user, new[name], state[name]) for name in new}
         read = UserState(
             state["vector"].unsqueeze(1),
             state["sentiment"].unsqueeze(1),

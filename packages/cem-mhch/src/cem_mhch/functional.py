@@ -22,7 +22,8 @@ def negative_log_odds(sentiment_logits: Tensor) -> Tensor:
         >>> negative_log_odds(torch.tensor([0.5, 0.25, 0.25]).log())
         tensor(0.)
     """
-    return sentiment_logits[..., 0] - sentiment_logits[..., 1:].logsumexp(-1)
+    negative, neutral, positive = sentiment_logits.unbind(-1)
+    return negative - torch.logaddexp(neutral, positive)
 
 
 def state_correction(handoff_logits: Tensor, negative: Tensor, beta: Tensor | float) -> Tensor:

@@ -35,7 +35,7 @@ class BagEncoder(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """Encode; a row without tokens gives zeros."""
         if len(tokens) == 1 and not self.training:  # a stream's turn: the same in fewer operations
-            found = F.embedding(tokens[tokens > 0], self.weight)
+            found = F.embedding(tokens[0, : int(tokens.count_nonzero())], self.weight)
             if len(found):
                 return torch.cat([found.mean(0), found.amax(0)]).unsqueeze(0)
         present = tokens > 0

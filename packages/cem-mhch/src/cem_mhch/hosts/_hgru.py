@@ -72,7 +72,7 @@ class DialogueGRU(HandoffModel):
         return self._heads(hidden.unsqueeze(1), x.unsqueeze(1)), {"gru": hidden}
 
     def _utterances(self, tokens: Tensor, role: Tensor) -> Tensor:
-        x = (F.linear(self.encoder(tokens), self.project.weight) + self.role[role]).relu_()
+        x = (F.linear(self.encoder(tokens), self.project.weight) + F.embedding(role, self.role)).relu_()
         return self.dropout(x) if self.training else x
 
     def _heads(self, states: Tensor, x: Tensor) -> HostOutput:

@@ -70,6 +70,9 @@ class TransformersEncoder(nn.Module):
         present = tokens > 0
         present[:, 0] |= ~present.any(1)  # attention over no token at all is NaN in some encoders
         width = int(present.sum(1).max())
+        known = int(self.model.config.vocab_size)  # type: ignore[union-attr, arg-type]
+        if int(tokens.max()) > known:
+            raise ValueError(f"a token has the id {int(tokens.max())}, the encoder's tokenizer gives 1 to {known}")
         ids, present = (tokens - 1).clamp(min=0)[:, :width], present[:, :width]
         states: Tensor = self.model(input_ids=ids, attention_mask=present.long()).last_hidden_state
         if self.pooling == "cls":
