@@ -95,7 +95,7 @@ def lines(rows: list[dict[str, Any]]) -> Iterable[str]:
                     values = " ".join(f"{100 * seeds[seed]['macro_f1']:.2f}" for seed in sorted(seeds))
                     yield f"- macro-F1 of {condition}, seeds {min(seeds)} to {max(seeds)}: {values}"
             for better, worse in COMPARISONS:
-                for metric in ("macro_f1", "gt1"):
+                for metric in ("macro_f1", "auc", "gt1"):
                     found = compare(table, name, better, worse, metric)
                     if found is not None and found.measured is not None and found.interval is not None:
                         low, high = (100 * end for end in found.interval)
