@@ -3,8 +3,8 @@
 `push`: one turn of text, batch 1, one thread, the wall time that the decision reports. `serve`: a second process on
 loopback, asked over raw asyncio connections at 500 requests a second; the time of a request counts from the moment at
 which it was due, so that a queue counts. `sessions`: 100,000 of them through a store of 10,000. The mode of a row is
-the percentile that its `median_us` holds; in the row of the sessions, `peak_bytes` is what the process grew by after the
-store was full. Each part is checked: pushes against the batch pass, every answer for status, session and turn.
+the percentile that its `median_us` holds; in the row of the sessions, `peak_bytes` is what the process grew by after
+the store was full. Each part is checked: pushes against the batch pass, every answer for status, session and turn.
 """
 
 import argparse
@@ -63,7 +63,7 @@ def sessions(folder: Path, count: int) -> Row:
     store = Sessions(lambda: StreamingScorer(model, vocab=vocab), max_sessions=10_000)
     resident = []
     for number in range(count):
-        store.get(f"s{number}").push("user", "hello, where is my parcel?")
+        store.push(f"s{number}", "user", "hello, where is my parcel?")
         if (number + 1) % (count // 10) == 0:
             resident.append(int(Path("/proc/self/statm").read_text().split()[1]) * PAGE)
     held = min(count, 10_000)

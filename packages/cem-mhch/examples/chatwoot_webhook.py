@@ -39,7 +39,7 @@ class Handover:
         if role is None:
             return None
         account, number = event["account"]["id"], conversation["id"]
-        decision = self.sessions.get(f"{account}/{number}").push(role, event.get("content") or "")
+        decision = self.sessions.push(f"{account}/{number}", role, event.get("content") or "")
         if not decision.handoff:
             return None
         self.toggle(account, number, "open")

@@ -248,6 +248,19 @@ def test_the_least_recently_used_session_goes_first(model):
         Sessions(lambda: first, max_sessions=0)
 
 
+def test_a_refused_first_turn_opens_no_session_and_drops_none(model):
+    sessions = Sessions(lambda: StreamingScorer(model, vocab=VOCAB), max_sessions=1)
+    first = sessions.push("a", "user", "hello")
+    with pytest.raises(ValueError, match="role is 'boss'"):
+        sessions.push("b", "boss", "hello")
+    assert "a" in sessions
+    assert "b" not in sessions
+    assert sessions.push("a", "user", "again").prob != first.prob
+    assert sessions.get("a").turns == 2
+    sessions.push("b", "user", "hello")
+    assert ("a" in sessions, sessions.evicted) == (False, 1)
+
+
 def test_memory_is_bounded_by_the_sessions_held(model):
     import gc
 

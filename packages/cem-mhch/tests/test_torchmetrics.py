@@ -1,5 +1,11 @@
 """The torchmetrics classes: equal to the functions over any batches, with states that add up over processes."""
 
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -52,16 +58,10 @@ def test_the_state_of_f1_and_golden_transfer_does_not_grow():
             metric.update(padded(scores, 0.0), padded(labels, -1))
             sizes.append(sum(value.numel() for value in metric.metric_state.values()))
         assert len(set(sizes)) == 1
-        assert set(metric._reductions.values()) == {sum_of(metric)}
 
 
-def sum_of(metric):
-    """torchmetrics' own sum, which it uses to reduce over processes."""
-    return next(iter(metric._reductions.values())) if len(metric._reductions) else None
-
-
-def test_two_processes_add_up():
-    """Merged as the library merges ranks: stacked, then reduced by each state's own function."""
+def test_states_add_up():
+    """Merged as the library merges processes: stacked, then reduced by each state's own function."""
     labels, scores = random_dialogues(3)
     for make in (HandoffF1, GoldenTransfer):
         whole, parts = make(), [make(), make()]
@@ -71,6 +71,28 @@ def test_two_processes_add_up():
         for name, reduce in whole._reductions.items():
             setattr(parts[0], name, reduce(torch.stack([getattr(one, name) for one in parts])))
         assert parts[0].compute().item() == pytest.approx(whole.compute().item(), abs=1e-12)
+
+
+@pytest.mark.slow
+def test_two_processes_say_what_one_says(tmp_path):
+    labels, scores = random_dialogues(6)
+    rows = {"scores": padded(scores, 0.9).tolist(), "labels": padded(labels, -1).tolist()}
+    (tmp_path / "rows.json").write_text(json.dumps(rows))
+    environment = os.environ | {"GLOO_SOCKET_IFNAME": "lo"}
+    worker = str(Path(__file__).with_name("metrics_worker.py"))
+    workers = [
+        subprocess.Popen([sys.executable, worker, str(rank), str(tmp_path)], env=environment) for rank in range(2)
+    ]
+    try:
+        assert [one.wait(timeout=240) for one in workers] == [0, 0]
+    finally:
+        for one in workers:
+            one.kill()
+    whole = handoff_metrics()
+    whole.update(torch.tensor(rows["scores"]), torch.tensor(rows["labels"]))
+    expected = {name: pytest.approx(value.item(), abs=1e-6) for name, value in whole.compute().items()}
+    for rank in range(2):
+        assert json.loads((tmp_path / f"rank{rank}.json").read_text()) == expected
 
 
 def test_what_cannot_be_counted():

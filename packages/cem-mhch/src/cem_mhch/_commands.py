@@ -187,7 +187,7 @@ def score(config: ScoreCommand) -> None:
         if not isinstance(name, str) or not isinstance(role, str) or not isinstance(content, str | list):
             raise ValueError(f"{where}: expected session_id, role, and text or tokens")
         try:
-            decision = sessions.get(name).push(role, content)
+            decision = sessions.push(name, role, content)
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from error
         print(json.dumps({"session_id": name, **decision._asdict()}), flush=True)

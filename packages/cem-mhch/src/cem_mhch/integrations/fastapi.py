@@ -113,16 +113,11 @@ def create_app(
 
     @app.post("/v1/score")
     async def score(body: ScoreBody) -> Response:
-        known = body.session_id in sessions
-        scorer = sessions.get(body.session_id)
-        try:
-            decision = scorer.push(body.role, body.content())
-        except ValueError:
-            if not known:
-                sessions.drop(body.session_id)
-            raise
+        decision = sessions.push(body.session_id, body.role, body.content())
         counters.decision(decision.reason, decision.latency_ms)
-        return JSONResponse({"session_id": body.session_id, "turn": scorer.turns - 1, **_described(decision)})
+        return JSONResponse(
+            {"session_id": body.session_id, "turn": sessions.get(body.session_id).turns - 1, **_described(decision)}
+        )
 
     @app.post("/v1/score_dialogue")
     async def score_dialogue(body: DialogueBody) -> Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -133,15 +134,18 @@ class StreamingScorer:
             if self._device.type != "cpu":
                 batch = batch.to(self._device)
             out, self._state = self.model.step(batch, self._state)
-            stay, prob, expected_stay, expected_go = torch.cat([out.probs[0, 0], out.cost[0, 0]]).tolist()
-            negative, neutral, positive = out.sentiment_logits[0, 0].softmax(0).tolist()
+            read = torch.cat([out.probs.reshape(-1), out.cost.reshape(-1), out.sentiment_logits.reshape(-1)])
+        stay, prob, cost_stay, cost_go, *logits = read.tolist()  # one transfer, for each costs as much as a layer
+        top = max(logits)
+        powers = [math.exp(logit - top) for logit in logits]
+        negative, neutral, positive = (power / sum(powers) for power in powers)
         handoff, reason = self._decide(role, turn, prob, negative)
         self.turns += 1
         return Decision(
             handoff,
             prob,
             (negative, neutral, positive),
-            stay * expected_stay + prob * expected_go,
+            stay * cost_stay + prob * cost_go,
             reason,
             (time.perf_counter() - start) * 1e3,
         )

@@ -1,9 +1,9 @@
 """Many dialogues at once, the least recently used forgotten first."""
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from ._scorer import StreamingScorer
+from ._scorer import Decision, StreamingScorer
 
 
 class Sessions:
@@ -37,13 +37,30 @@ class Sessions:
         """The scorer of a session, a new one where there is none; it is now the most recently used."""
         scorer = self._scorers.get(name)
         if scorer is None:
-            scorer = self._scorers[name] = self._make()
-            if len(self._scorers) > self.max_sessions:
-                self._scorers.popitem(last=False)
-                self.evicted += 1
+            scorer = self._make()
+            self._keep(name, scorer)
         else:
             self._scorers.move_to_end(name)
         return scorer
+
+    def push(self, name: str, role: str, turn: str | Sequence[int]) -> Decision:
+        """Score one more turn of a session; a first turn that is refused opens none, and drops none.
+
+        Raises:
+            ValueError: As `StreamingScorer.push`.
+        """
+        if name in self._scorers:
+            return self.get(name).push(role, turn)
+        scorer = self._make()
+        decision = scorer.push(role, turn)
+        self._keep(name, scorer)
+        return decision
+
+    def _keep(self, name: str, scorer: StreamingScorer) -> None:
+        self._scorers[name] = scorer
+        if len(self._scorers) > self.max_sessions:
+            self._scorers.popitem(last=False)
+            self.evicted += 1
 
     def drop(self, name: str) -> bool:
         """Forget a session; whether there was one."""
