@@ -19,8 +19,9 @@ def label_handoff(dialogue: Dialogue) -> Dialogue | None:
 
     Example:
         >>> from cem_mhch import Turn
-        >>> log = Dialogue(id="a", turns=tuple(Turn(role=one, text="") for one in ("user", "bot", "user", "human",
-        "user"))) >>> [turn.handoff for turn in label_handoff(log).turns]
+        >>> roles = ("user", "bot", "user", "human", "user")
+        >>> log = Dialogue(id="a", turns=tuple(Turn(role=one, text="") for one in roles))
+        >>> [turn.handoff for turn in label_handoff(log).turns]
         [0, 0, 1]
     """
     first = next((number for number, turn in enumerate(dialogue.turns) if turn.role == "human"), None)
