@@ -109,7 +109,9 @@ class UserStateHead(nn.Module):
                 "negative": negative_log_odds(sentiment).unsqueeze(1),
                 "total": state["total"] + (sentiment.log_softmax(1) + weights).exp(),
             }
-            state = new if len(user) == 1 or bool(user.all()) else {name: torch.where(user, new[name], state[name]) for name in new}
+            if len(user) > 1 and not bool(user.all()):
+                new = {name: torch.where(user, value, state[name]) for name, value in new.items()}
+            state = new
         read = UserState(
             state["vector"].unsqueeze(1),
             state["sentiment"].unsqueeze(1),
