@@ -17,7 +17,6 @@ with needs("cem-mhch", "serve"):
     from fastapi.exceptions import RequestValidationError
     from fastapi.responses import JSONResponse, PlainTextResponse
     from pydantic import BaseModel, ConfigDict, Field, model_validator
-    from starlette.exceptions import HTTPException as RoutingError
 
 Role = Literal["user", "bot", "assistant", "agent"]
 Token = Annotated[int, Field(ge=1, lt=2**63, strict=True)]
@@ -155,9 +154,11 @@ def create_app(
     async def refused(_: Request, error: ValueError) -> Response:
         return _refusal(413 if isinstance(error, TooLong) else 422, str(error))
 
-    @app.exception_handler(RoutingError)
-    async def routing(_: Request, error: RoutingError) -> Response:
-        return _refusal(error.status_code, str(error.detail))
+    async def routing(_: Request, error: Exception) -> Response:
+        return _refusal(getattr(error, "status_code", 400), str(getattr(error, "detail", error)))
+
+    for status in (400, 404, 405):  # by number, for they come from below FastAPI
+        app.add_exception_handler(status, routing)
 
     app.add_middleware(_Gate, counters=counters, max_bytes=max_bytes)
     return app

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from sail_core.extras import needs
 from sail_core.report import figure_style
 
 from cem_mhch._cost import CostModel
@@ -29,9 +30,9 @@ def draw_reliability(labels: Labels, scores: Mapping[str, Scores], *, bins: int 
         ValueError: As `metrics.reliability`.
         MissingExtra: matplotlib is not installed (extra `demo`).
     """
-    with figure_style():
+    with needs("cem-mhch", "demo"):
         from matplotlib.figure import Figure
-
+    with figure_style():
         figure = Figure(figsize=(5.4, 4.6))
         axes = figure.subplots()
         axes.plot([0, 1], [0, 1], "--", color="0.5", linewidth=1)
@@ -63,9 +64,9 @@ def draw_cost_recall(labels: Labels, scores: Mapping[str, Scores], *, cost: Cost
         ValueError: As `metrics.cost_recall_curve`.
         MissingExtra: matplotlib is not installed (extra `demo`).
     """
-    with figure_style():
+    with needs("cem-mhch", "demo"):
         from matplotlib.figure import Figure
-
+    with figure_style():
         figure = Figure()
         axes = figure.subplots()
         for name, given in scores.items():

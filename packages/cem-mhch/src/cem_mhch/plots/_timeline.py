@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from sail_core.extras import needs
 from sail_core.report import figure_style
 
 from cem_mhch.streaming import Decision, StreamingScorer
@@ -54,9 +55,9 @@ def draw_timeline(found: Timeline) -> Figure:
     Raises:
         MissingExtra: matplotlib is not installed (extra `demo`).
     """
-    with figure_style():
+    with needs("cem-mhch", "demo"):
         from matplotlib.figure import Figure
-
+    with figure_style():
         turns = list(range(1, len(found.decisions) + 1))
         figure = Figure(figsize=(max(6.4, min(14.0, 0.42 * len(turns) + 3)), 5.4))
         top, lanes, bottom = figure.subplots(3, 1, sharex=True, height_ratios=(3, 0.8, 1.2))
