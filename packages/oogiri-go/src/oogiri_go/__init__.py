@@ -34,6 +34,6 @@ except _PackageNotFoundError:
 __all__ = [
     "Build", "Choice", "DataError", "Dedup", "Findings", "Issue", "OogiriDataset", "Pair", "Record", "SafetyFilter",
     "Splits", "Statistics", "__version__", "build", "card", "choice_questions", "dedup", "dpo_row", "export", "fold",
-    "group_key", "groups", "language", "picture_contents", "ranking_pairs", "read_jsonl", "record_id", "review", "runs", "safety", "split",
-    "star_percentiles", "statistics", "to_messages", "verify", "write_jsonl",
+    "group_key", "groups", "language", "picture_contents", "ranking_pairs", "read_jsonl", "record_id", "review", "runs",
+    "safety", "split", "star_percentiles", "statistics", "to_messages", "verify", "write_jsonl",
 ]

@@ -6,7 +6,7 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from types import TracebackType
-from typing import Protocol
+from typing import Self
 
 from ._fields import is_image_id
 from ._issue import Defect
@@ -16,28 +16,6 @@ MAX_RATIO = 200
 MAX_BYTES = 64 << 20
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
 _PIECE = 1 << 20
-
-
-class Pictures(Protocol):
-    """Where pictures are read from: `open_pictures` gives one."""
-
-    defects: dict[str, Defect]
-    """What is wrong with members, by their names; none of them can be read."""
-
-    def __contains__(self, image_id: object) -> bool:
-        """Whether there is a member for an identifier."""
-
-    def __iter__(self) -> Iterator[str]:
-        """The identifiers, sorted."""
-
-    def __len__(self) -> int:
-        """Number of identifiers."""
-
-    def read(self, image_id: str) -> bytes:
-        """Read a picture's bytes; raise `Defect` where it is missing, refused or broken."""
-
-    def close(self) -> None:
-        """Close the files."""
 
 
 def open_pictures(path: str | os.PathLike[str]) -> "FolderPictures | ZipPictures":
@@ -109,7 +87,7 @@ class _Named:
     def close(self) -> None:
         """Close the files."""
 
-    def __enter__(self) -> "_Named":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

@@ -71,14 +71,14 @@ def build(
     license: str | None = None,
     workers: int = 1,
 ) -> Build:
-    """Build a directory that ``datasets.load_dataset`` and the hub's viewer take as it is.
+    r"""Build a directory that ``datasets.load_dataset`` and the hub's viewer take as it is.
 
     ``out`` receives ``data/<split>-00000-of-0000N.parquet`` (zstd, page index, ``image`` as struct<bytes, path>),
     ``README.md`` with its ``configs``, ``manifest.json`` with a SHA-256 of every file, and ``issues.jsonl`` with
-    everything that was left out for a defect. It appears at once, when all is written. Killed, the same call goes on from
-    the pictures and shards that were finished; the bytes are the same as without the kill. They depend on the sources,
-    the options and the versions of the libraries, never on time, machine or workers. Memory does not grow with the number of
-    records; it does with the number of pictures, by about 1 KB each.
+    everything that was left out for a defect. It appears at once, when all is written. Killed, the same call goes on
+    from the pictures and shards that were finished; the bytes are the same as without the kill. They depend on the
+    sources, the options and the versions of the libraries, never on time, machine or workers. Memory does not grow with
+    the number of records; it does with the number of pictures, by about 1 KB each.
 
     Args:
         sources: Files of JSON lines, or folders in the published layout.
@@ -109,7 +109,7 @@ def build(
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     path = Path(folder, "en.jsonl")
-        ...     line = '{"type":"T2T","question":"Why %d?","image":null,"text":"Why not?","star":5}\\n'
+        ...     line = '{"type":"T2T","question":"Why %d?","image":null,"text":"Why not?","star":5}\n'
         ...     _ = path.write_text("".join(line % number for number in range(100)))
         ...     result = build(path, out=Path(folder, "oogiri"))
         >>> sum(result.rows.values()), result.dropped["exact"]

@@ -9,9 +9,14 @@ from typing import Any
 from ._split import SPLITS
 
 NOTICE = (
-    "The texts and pictures of Oogiri-GO were crawled from public platforms by its authors. Their rights lie with those who "
-    "wrote and drew them. Before publishing a copy, check that you may; the columns `source` and `license` say what is "
-    "known of each record."
+    "The texts and pictures of Oogiri-GO were crawled from public platforms by its authors. Their rights lie with those "
+    "who wrote and drew them. Before publishing a copy, check that you may; the columns `source` and `license` say what "
+    "is known of each record."
+)
+_COLUMNS = (
+    "Columns: `id` (over language, game, prompt and text), `type`, `question`, `image`, `image_id`, `text`, `star` "
+    "(likes), `lang`, `source`, `license`, `group` (equal for answers to one prompt), `cluster` (what the split was "
+    "decided by) and `extra` (JSON of whatever else the source held)."
 )
 _CATEGORIES = {"T2T": "text-generation", "I2T": "image-text-to-text", "IT2T": "image-text-to-text"}
 
@@ -89,9 +94,7 @@ def render_card(manifest: Mapping[str, Any]) -> str:
         + ", ".join(f"{count:,} {_REASONS[reason]}" for reason, count in manifest["dropped"].items())
         + ". `issues.jsonl` lists the defects.",
         "",
-        "Columns: `id` (over language, game, prompt and text), `type`, `question`, `image`, `image_id`, `text`, `star` (likes), "
-        "`lang`, `source`, `license`, `group` (equal for answers to one prompt), `cluster` (what the split was decided "
-        "by) and `extra` (JSON of whatever else the source held).",
+        _COLUMNS,
         "",
         "```python",
         "from datasets import load_dataset",
@@ -118,7 +121,7 @@ _REASONS = {
 def _division(options: Mapping[str, Any]) -> str:
     shares = " / ".join(f"{share:g}" for share in options["ratios"])
     if options["split_by"] == "row":
-        return f"Split by row ({shares}, seed {options['seed']}), as in the paper: answers to one prompt are in several splits."
+        return f"Split by row ({shares}, seed {options['seed']}), as in the paper: answers to a prompt are spread."
     return f"Split by prompt ({shares}, seed {options['seed']}): no prompt and no picture is in two splits."
 
 

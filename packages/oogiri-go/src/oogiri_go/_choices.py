@@ -35,8 +35,8 @@ def choice_questions(
     """Make one question of each prompt: its best-liked answers among answers to other prompts.
 
     Wrong options are taken from ``distractors`` first (captions, rewritings), then from other prompts of the same
-    language and game. Which, and the order of the options, are decided by hashes of seed and prompt. No two options of a question are equal after `fold`, and no wrong one is an
-    answer to its prompt.
+    language and game. Which, and the order of the options, are decided by hashes of seed and prompt. No two options of
+    a question are equal after `fold`, and no wrong one is an answer to its prompt.
 
     Args:
         records: Records.
@@ -47,7 +47,8 @@ def choice_questions(
         pictures: As in `group_key`.
 
     Yields:
-        Questions, in the order of the prompts; a prompt with too few answers, or without enough wrong options, has none.
+        Questions, in the order of the prompts; a prompt with too few answers, or without enough wrong options, has
+        none.
 
     Raises:
         ValueError: ``options`` or ``answers`` has no such value.
@@ -55,8 +56,8 @@ def choice_questions(
     Example:
         >>> rows = [Record("", "T2T", f"Question {i}?", None, f"Answer {i}.", i, "en") for i in range(9)]
         >>> first = next(choice_questions(rows, options=4))
-        >>> len(first.options), [first.options[at] for at in first.answers]
-        (4, ['Answer 0.'])
+        >>> print(len(first.options), [first.options[at] for at in first.answers])
+        4 ['Answer 0.']
     """
     if not 1 <= answers < options:
         raise ValueError(f"options is {options} and answers {answers}; expected 1 <= answers < options")

@@ -29,8 +29,8 @@ def clean_partition(
         checked: The pictures, for their sizes.
 
     Returns:
-        ``exact`` and ``near``, duplicates left out, and for each split ``rows``, ``bytes`` and ``counts`` by language and
-        game.
+        ``exact`` and ``near``, duplicates left out, and for each split ``rows``, ``bytes`` and ``counts`` by language
+        and game.
     """
     kept: tuple[list[Row], ...] = tuple([] for _ in SPLITS)
     dropped = {"exact": 0, "near": 0}

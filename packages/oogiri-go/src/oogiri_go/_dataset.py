@@ -138,7 +138,10 @@ class OogiriDataset(Sequence[Record]):
         Returns:
             The bytes of a JPEG, PNG, WebP or GIF file, or None where the record or the build has none.
         """
-        row = self._table.column("row")[self._number(index)].as_py()
+        number = self._number(index)
+        if self._table.column("image_id")[number].as_py() is None:
+            return None
+        row = self._table.column("row")[number].as_py()
         file, group, first = self._place(row)
         if self._group is None or self._group[0] != (file, group):
             with pq.ParquetFile(self._files[file]) as parquet:

@@ -50,9 +50,9 @@ def dedup(
 ) -> Dedup:
     """Keep the first of answers that say the same.
 
-    Exact duplicates have the same text after `fold`. Near duplicates have character n-grams of at least the given Jaccard
-    similarity; candidates come from MinHash, and each is compared exactly with a record that was kept, so nothing is left
-    out that is less similar than asked.
+    Exact duplicates have the same text after `fold`. Near duplicates have character n-grams of at least the given
+    Jaccard similarity; candidates come from MinHash, and each is compared exactly with a record that was kept, so
+    nothing is left out that is less similar than asked.
 
     Args:
         records: Records.

@@ -31,9 +31,9 @@ def export(
 
     Args:
         root: A directory that `build` made.
-        to: ``"webdataset"``: ``<split>-00000.tar`` of samples named by record, each a ``.json`` and, where there is one, its
-            picture. ``"messages"``, ``"dpo"`` and ``"choice"``: ``<split>.jsonl`` of `to_messages`, `dpo_row` of
-            `ranking_pairs`, and `choice_questions`. ``"jsonl"``: ``<split>.jsonl`` of the records themselves.
+        to: ``"webdataset"``: ``<split>-00000.tar`` of samples named by record, each a ``.json`` and, where there is
+            one, its picture. ``"messages"``, ``"dpo"`` and ``"choice"``: ``<split>.jsonl`` of `to_messages`, `dpo_row`
+            of `ranking_pairs`, and `choice_questions`. ``"jsonl"``: ``<split>.jsonl`` of the records themselves.
         out: A directory; files of the same names are replaced, each atomically.
         shard_mb: Aim of the size of a webdataset archive, in MiB.
 
@@ -49,7 +49,7 @@ def export(
     if shard_mb < 1:
         raise ValueError(f"shard_mb is {shard_mb}; expected at least 1")
     folder = Path(out)
-    counts = {}
+    counts: dict[str, int] = {}
     for split in SPLITS:
         data = OogiriDataset(root, split=split)
         if to == "webdataset":

@@ -36,12 +36,12 @@ def leakage(shares: Mapping[str, float]) -> "Figure":
         fig = Figure(figsize=(6.4, 2.2))
         axes = fig.subplots()
         names = {"row": "by row, as in the paper", "group": "by prompt, the default"}
-        for at, (by, share) in enumerate(reversed(shares.items())):
+        for at, (by, share) in enumerate(reversed(list(shares.items()))):
             axes.barh(at, 100 * share, color="C3" if by == "row" else "C2", height=0.6)
             axes.annotate(
                 f"{100 * share:.0f} %", (100 * share, at), xytext=(4, 0), textcoords="offset points", va="center"
             )
-        axes.set_yticks(range(len(shares)), [names[by] for by in reversed(shares)])
+        axes.set_yticks(range(len(shares)), [names[by] for by in reversed(list(shares))])
         axes.set_xlim(0, 110)
         axes.set_xticks(range(0, 101, 20))
         axes.set_xlabel("validation and test records whose prompt is in train, %")

@@ -30,7 +30,8 @@ def to_messages(record: Record, *, instruction: str | None = None) -> list[dict[
         instruction: What to ask for; None takes the default of the language and game.
 
     Returns:
-        The user's message, with ``{"type": "image", "image": identifier}`` before the text where there is a picture, and
+        The user's message, with ``{"type": "image", "image": identifier}``
+        before the text where there is a picture, and
         the assistant's.
 
     Example:

@@ -15,11 +15,11 @@ _DENSE_SCRIPT = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7a
 
 
 def grams(text: str) -> frozenset[str]:
-    """Give the set of character n-grams by which texts are compared.
+    r"""Give the set of character n-grams by which texts are compared.
 
     A gram that begins with a Han character, a kana or a Hangul syllable has two characters, any other three; such a
-    character carries about as much as a short syllable of an alphabet. Spaces and punctuation are left out, so that texts
-    with and without spaces compare alike; a mark stands before and after the text.
+    character carries about as much as a short syllable of an alphabet. Spaces and punctuation are left out, so that
+    texts with and without spaces compare alike; a mark stands before and after the text.
 
     Args:
         text: Any text; it is folded first.
@@ -29,7 +29,7 @@ def grams(text: str) -> frozenset[str]:
 
     Example:
         >>> sorted(grams("猫が好き"))
-        ['\\x02猫', 'が好', '好き', '猫が', 'き\\x03']
+        ['\x02猫', 'が好', 'き\x03', '好き', '猫が']
     """
     kept = "".join(filter(str.isalnum, fold(text))) or fold(text)
     marked = f"\2{kept}\3"

@@ -38,9 +38,9 @@ def ranking_pairs(
 ) -> Iterator[Pair]:
     """Pair the answers to each prompt, the better one first.
 
-    By ``"star"`` a pair counts where the likes differ by ``least`` or more. Likes grow with how often an answer was shown;
-    where people rated answers, ``"rating"`` is the better measure: a pair counts where the means ``rating_mean`` in
-    ``extra`` are ``least`` or more standard errors of their difference apart,
+    By ``"star"`` a pair counts where the likes differ by ``least`` or more. Likes grow with how often an answer was
+    shown; where people rated answers, ``"rating"`` is the better measure: a pair counts where the means ``rating_mean``
+    in ``extra`` are ``least`` or more standard errors of their difference apart,
 
     (m1 - m2) / sqrt(se1^2 + se2^2)
 
@@ -59,7 +59,8 @@ def ranking_pairs(
         ValueError: An argument has no such value.
 
     Example:
-        >>> rows = [Record("", "T2T", "Why?", None, text, star, "en") for text, star in [("a", 1), ("b", 7), ("c", None)]]
+        >>> likes = {"a": 1, "b": 7, "c": None}
+        >>> rows = [Record("", "T2T", "Why?", None, text, star, "en") for text, star in likes.items()]
         >>> [(pair.chosen.text, pair.rejected.text, pair.margin) for pair in ranking_pairs(rows)]
         [('b', 'a', 6)]
     """
@@ -88,9 +89,10 @@ def _star_margin(first: Record, second: Record) -> float | None:
 
 def _rating_margin(first: Record, second: Record) -> float | None:
     values = [one.extra.get(key) for one in (first, second) for key in ("rating_mean", "rating_se")]
-    if not all(isinstance(value, int | float) for value in values):
+    numbers = [float(value) for value in values if isinstance(value, int | float)]
+    if len(numbers) < len(values):
         return None
-    mean, error, other_mean, other_error = values
+    mean, error, other_mean, other_error = numbers
     spread = math.hypot(error, other_error)
     return (mean - other_mean) / spread if spread > 0 else None
 
@@ -109,8 +111,8 @@ def dpo_row(pair: Pair, *, instruction: str | None = None) -> dict[str, Any]:
     Example:
         >>> rows = [Record("", "T2T", "Why?", None, text, star, "en") for text, star in [("a", 1), ("b", 7)]]
         >>> row = dpo_row(*ranking_pairs(rows))
-        >>> row["chosen"], row["images"]
-        ([{'role': 'assistant', 'content': [{'type': 'text', 'text': 'b'}]}], [])
+        >>> print(row["chosen"], row["images"])
+        [{'role': 'assistant', 'content': [{'type': 'text', 'text': 'b'}]}] []
     """
     record = pair.chosen
     answers = {

@@ -61,8 +61,8 @@ class LookIndex:
     def leader(self, name: str, new: Look) -> str:
         """Give the name of the earliest leader that ``new`` looks like; without one, ``new`` becomes a leader.
 
-        Of two words of 64 bits that differ in at most 4, at least one of 5 parts is equal, so no leader is missed. Which
-        leader a picture has depends on earlier pictures only.
+        Of two words of 64 bits that differ in at most 4, at least one of 5 parts is equal, so no leader is missed.
+        Which leader a picture has depends on earlier pictures only.
         """
         keys = list(_parts(new.dhash))
         candidates = {at for key in keys for at in self._bands.get(key, ())}

@@ -6,7 +6,7 @@ import warnings
 from typing import Literal
 
 import msgspec
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ._issue import Defect
 from ._phash import Look, look
@@ -72,8 +72,8 @@ def inspect_look(data: bytes) -> tuple[Picture, Look]:
 def open_rgb(data: bytes) -> Image.Image:
     """Decode the first frame of a picture as RGB.
 
-    CMYK and palettes are converted, 16 bits become 8, transparency is laid on white, and the orientation that EXIF names
-    is applied; EXIF that cannot be read is ignored.
+    CMYK and palettes are converted, 16 bits become 8, transparency is laid on white, and the orientation that EXIF
+    names is applied; EXIF that cannot be read is ignored.
 
     Args:
         data: The bytes of the file.
@@ -120,6 +120,8 @@ def _opened(data: bytes) -> tuple[Image.Image, Picture]:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError as error:
         raise Defect("image-bomb", str(error)) from None
+    except UnidentifiedImageError:
+        raise Defect("image-format", f"{len(data)} bytes that are no JPEG, PNG, WebP, GIF or BMP") from None
     except Exception as error:  # Pillow's plugins raise whatever their parsing meets
         raise Defect("image-format", f"no readable JPEG, PNG, WebP, GIF or BMP: {_words(error)}") from None
     width, height = image.size

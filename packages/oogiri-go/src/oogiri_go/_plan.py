@@ -1,7 +1,6 @@
 """What a build will do, fixed before it begins: the same plan gives the same bytes."""
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from hashlib import sha256 as digest_of
 from importlib.metadata import version
@@ -76,4 +75,4 @@ def make_plan(sources: Sources, options: Options) -> Plan:
 
 
 def _describe(path: Path) -> dict[str, Any]:
-    return {"name": path.name, "bytes": os.stat(path).st_size, "sha256": sha256(path)}
+    return {"name": path.name, "bytes": path.stat().st_size, "sha256": sha256(path)}

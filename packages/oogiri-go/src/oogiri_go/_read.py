@@ -61,9 +61,10 @@ def read_jsonl(
 ) -> Iterator[Record] | Iterator[Record | Issue]:
     r"""Read a file of JSON lines in the schema of Oogiri-GO, in memory that does not grow with it.
 
-    A byte-order mark, CR LF and blank lines are accepted. ``"None"`` and ``""`` stand for null in question and image; an
-    integer image becomes a string, a star such as ``"5"`` or ``5.0`` an integer. Text is kept in NFC. Everything else
-    that breaks a rule is an issue; nothing is repaired silently. Keys that the schema does not have go to ``extra``.
+    A byte-order mark, CR LF and blank lines are accepted. ``"None"`` and ``""`` stand for null in question and image;
+    an integer image becomes a string, a star such as ``"5"`` or ``5.0`` an integer. Text is kept in NFC. Everything
+    else that breaks a rule is an issue; nothing is repaired silently. Keys that the schema does not have go to
+    ``extra``.
 
     Args:
         path: The file.
@@ -86,7 +87,8 @@ def read_jsonl(
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     path = Path(folder, "en.jsonl")
-        ...     _ = path.write_text('{"type":"T2T","question":"Why?","image":"None","text":"Why not?","star":"5"}\n{"x\n')
+        ...     line = '{"type":"T2T","question":"Why?","image":"None","text":"Why not?","star":"5"}'
+        ...     _ = path.write_text(line + '\n{"x\n')
         ...     for one in read_jsonl(path, on_error="collect"):
         ...         print(type(one).__name__, getattr(one, "star", None), getattr(one, "code", None))
         Record 5 None

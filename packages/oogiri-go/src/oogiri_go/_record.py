@@ -22,7 +22,8 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     """One answer to one prompt. Immutable; read it with `read_jsonl` rather than by hand.
 
     Attributes:
-        id: 32 hexadecimal digits over language, game, prompt and text, see `record_id`; ``""`` when it was not asked for.
+        id: 32 hexadecimal digits over language, game, prompt and text, see `record_id`; ``""`` when it was not asked
+            for.
         type: The game: ``"T2T"`` (text to text), ``"I2T"`` (image to text) or ``"IT2T"`` (both).
         question: The prompt's text, or None.
         image: Identifier of the prompt's picture, without folder, or None.
@@ -89,7 +90,7 @@ def record_id(*, lang: str, type: str, question: str | None, image: str | None, 
 
     Example:
         >>> record_id(lang="en", type="T2T", question="Why?", image=None, text="Why not?")
-        'ID'
+        '61f4fe26abdd1ccd7e92e4036e763cea'
     """
     fields = [lang, type, question or "", image or "", text if text.isascii() else _normalize("NFKC", text)]
     return blake2b(_compact(fields), digest_size=16).hexdigest()

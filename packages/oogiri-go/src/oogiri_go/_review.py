@@ -35,8 +35,8 @@ def review(
 ) -> int:
     """Write one self-contained HTML file: search, filters, pictures, and duplicates side by side.
 
-    The page runs its own inline script on data inside it; its policy forbids it to load anything. Every text is shown as
-    text, never as markup.
+    The page runs its own inline script on data inside it; its policy forbids it to load anything. Every text is shown
+    as text, never as markup.
 
     Args:
         root: A build, a file of JSON lines, or a folder in the published layout.

@@ -70,8 +70,6 @@ def metadata_table(rows: Sequence[tuple[Record, str, str]]) -> pa.Table:
 
 def records_of(table: pa.Table) -> list[Record]:
     """Make the records of a table that has `RECORD_COLUMNS`."""
-    names = ("id", "type", "question", "image_id", "text", "star", "lang", "source", "license", "extra")
-    lists = [table.column(name).to_pylist() for name in names]
-    return [
-        Record(*values, {} if extra is None else _decode_extra(extra)) for *values, extra in zip(*lists, strict=True)
-    ]
+    extras = [{} if one is None else _decode_extra(one) for one in table.column("extra").to_pylist()]
+    lists = [table.column(name).to_pylist() for name in RECORD_COLUMNS[:-1]]
+    return list(map(Record, *lists, extras))

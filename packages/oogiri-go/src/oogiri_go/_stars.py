@@ -17,8 +17,8 @@ def star_percentiles(records: Iterable[Record], *, pictures: Mapping[str, str] |
         pictures: As in `group_key`.
 
     Returns:
-        For each record a number from 0 to 1, ties sharing theirs, or None where its likes are unknown or no other answer
-        to the prompt has any.
+        For each record a number from 0 to 1, ties sharing theirs, or None where its likes are unknown or no other
+        answer to the prompt has any.
 
     Example:
         >>> stars = [9, 1, 1, None]

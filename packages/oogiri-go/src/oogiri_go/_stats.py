@@ -56,8 +56,8 @@ def statistics(records: Iterable[Record], *, pictures: Mapping[str, str] | None 
     Example:
         >>> rows = [Record("", "T2T", "Why?", None, text, star, "en") for text, star in [("No.", 1), ("Yes!", None)]]
         >>> found = statistics(rows)
-        >>> found.by_kind, found.prompts, found.with_star, found.answers[1.0]
-        ({'en T2T': 2}, {'en T2T': 1}, 0.5, 2)
+        >>> print(found.by_kind, found.prompts, found.with_star, found.answers[1.0])
+        {'en T2T': 2} {'en T2T': 1} 0.5 2
     """
     by_kind: Counter[str] = Counter()
     stars: Counter[int] = Counter()

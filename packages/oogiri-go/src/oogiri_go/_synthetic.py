@@ -12,9 +12,18 @@ from PIL import Image, ImageDraw
 from .runs import write_atomic
 
 BROKEN = ("truncated", "empty", "text", "bomb", "cut-header")
-_ENGLISH = ["cat", "boss", "moon", "umbrella", "toaster", "monday", "lawyer", "pigeon", "sandwich", "meeting", "ghost", "taxi", "dentist", "pyramid", "sofa", "robot", "grandmother", "volcano", "email", "cactus", "penguin", "elevator", "biscuit", "wizard", "invoice", "trombone"]
-_HAN = "猫老板月亮雨伞面包星期一律师鸽子会议幽灵出租车牙医金字塔沙发机器人奶奶火山邮件企鹅电梯饼干魔法师发票今天明天为什么因为所以不是可以没有"
-_JAPANESE = "猫の上司は月から傘を持って来たパンと会議で幽霊がタクシーに乗る歯医者ロボットおばあちゃん火山メールペンギンエレベーター今日も明日もなぜならしかしやはり"
+_ENGLISH = """
+cat boss moon umbrella toaster monday lawyer pigeon sandwich meeting ghost taxi dentist pyramid sofa robot grandmother
+volcano email cactus penguin elevator biscuit wizard invoice trombone
+""".split()  # noqa: SIM905 - a list of words reads better so
+_HAN = (
+    "猫老板月亮雨伞面包星期一律师鸽子会议幽灵出租车牙医金字塔沙发"
+    "机器人奶奶火山邮件企鹅电梯饼干魔法师发票今天明天为什么因为所以"
+)
+_JAPANESE = (
+    "猫の上司は月から傘を持って来たパンと会議で幽霊がタクシーに乗る"
+    "歯医者ロボットおばあちゃん火山メールペンギン今日も明日もしかし"
+)
 
 
 def sentence(rng: random.Random, lang: str) -> str:
@@ -92,8 +101,8 @@ def broken(kind: str, seed: int) -> bytes:
 def write_layout(folder: Path, *, records: int, pictures: int, bad: int, seed: int) -> None:
     """Write ``en.jsonl``, ``cn.jsonl``, ``jp.jsonl`` and ``images.zip``.
 
-    Among the records are some with a defect and some that repeat an earlier one; ``bad`` of the pictures are broken, and one
-    good picture in ten is another one again, smaller and compressed anew.
+    Among the records are some with a defect and some that repeat an earlier one; ``bad`` of the pictures are broken,
+    and one good picture in ten is another one again, smaller and compressed anew.
     """
     names = [str(5_650_000 + number) for number in range(pictures)]
     buffer = io.BytesIO()

@@ -24,7 +24,7 @@ from .runs import Report, Verdict, needs
 
 @dataclass(frozen=True, kw_only=True)
 class DemoConfig:
-    """Make 600 records in three languages and 60 pictures, 20 of them broken; verify, deduplicate, split, build, show."""
+    """Make 600 records in three languages and 60 pictures, 20 of them broken; verify, deduplicate, split, build."""
 
     out: Path = Path("runs/demo/oogiri-go")
     """Receives the raw data, the build, exports, a page to look through, report.json and the figures."""

@@ -68,7 +68,7 @@ class Report:
         >>> print(report.table())
         accuracy  0.9825
         <BLANKLINE>
-        claim            expected  measured  interval     result
+        claim                       expected  measured  interval     result
         No prompt is in two splits  > 0       0.4       -0.1 .. 0.9  undecided
     """
 
