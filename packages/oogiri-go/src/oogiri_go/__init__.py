@@ -11,7 +11,7 @@ from ._contents import picture_contents
 from ._dataset import OogiriDataset
 from ._dedup import Dedup, dedup
 from ._export import export
-from ._groups import fold, group_key, groups
+from ._groups import dedup_key, fold, group_key, groups
 from ._issue import DataError, Issue
 from ._lines import write_jsonl
 from ._messages import to_messages
@@ -33,7 +33,7 @@ except _PackageNotFoundError:
 # fmt: off
 __all__ = [
     "Build", "Choice", "DataError", "Dedup", "Findings", "Issue", "OogiriDataset", "Pair", "Record", "SafetyFilter",
-    "Splits", "Statistics", "__version__", "build", "card", "choice_questions", "dedup", "dpo_row", "export", "fold",
-    "group_key", "groups", "language", "picture_contents", "ranking_pairs", "read_jsonl", "record_id", "review", "runs",
-    "safety", "split", "star_percentiles", "statistics", "to_messages", "verify", "write_jsonl",
+    "Splits", "Statistics", "__version__", "build", "card", "choice_questions", "dedup", "dedup_key", "dpo_row", "export",
+    "fold", "group_key", "groups", "language", "picture_contents", "ranking_pairs", "read_jsonl", "record_id", "review",
+    "runs", "safety", "split", "star_percentiles", "statistics", "to_messages", "verify", "write_jsonl",
 ]

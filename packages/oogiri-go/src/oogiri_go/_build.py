@@ -163,10 +163,17 @@ def _state(path: Path, make: Any) -> dict[str, Any]:
     return state
 
 
-def _records(plan: Plan, *, with_id: bool) -> Iterator[tuple[str, Record | Issue]]:
-    for path in plan.sources.files:
-        for one in read_jsonl(path, lang=plan.options.lang, on_error="collect", with_id=with_id):
-            yield path.name, one
+def _records(plan: Plan, *, with_id: bool, label: str | None = None) -> Iterator[tuple[str, Record | Issue]]:
+    with tqdm(desc=label, delay=2, disable=True if label is None else None, unit="record") as bar:
+        for path in plan.sources.files:
+            name, count = path.name, 0
+            for count, one in enumerate(
+                read_jsonl(path, lang=plan.options.lang, on_error="collect", with_id=with_id), 1
+            ):
+                yield name, one
+                if count % 4096 == 0:
+                    bar.update(4096)
+            bar.update(count % 4096)
 
 
 def _pictures(plan: Plan, work: Path, workers: int) -> tuple[dict[str, Checked], dict[str, str]]:
@@ -206,79 +213,94 @@ def _torn_lines(path: Path) -> list[Checked]:
     return msgspec.json.Decoder(Checked).decode_lines(whole)
 
 
+class _Tied(Exception):
+    """A record has both picture and question, and nobody has announced it."""
+
+
 def _spool(
     plan: Plan, work: Path, checked: Mapping[str, Checked], contents: Mapping[str, str], on_error: str
 ) -> dict[str, Any]:
     """Divide the records into partitions by their hash, then clean each."""
-    options = plan.options
-    bounds = check_ratios(options.ratios)
-    pictures = contents if checked else None
-    anchors = Anchors(options.seed, bounds)
-    for _, one in _records(plan, with_id=False):
-        if isinstance(one, Record):
-            anchors.announce(one, pictures)
-    shard_bytes = options.shard_mb << 20
+    shard_bytes = plan.options.shard_mb << 20
     wanted = max(plan.source_bytes / _PARTITION_BYTES, 4 * sum(one.size for one in checked.values()) / shard_bytes)
     partitions = min(_MAX_PARTITIONS, max(1, math.ceil(wanted)))
-    spool = Spool(work / "spool", partitions)
-    dropped = Counter(exact=0, near=0, crossing=0, defects=0)
-    by_code: Counter[str] = Counter()
     (work / "result").mkdir(exist_ok=True)
-    with (work / "result" / "issues.jsonl").open("wb") as issues:
-        rows = _rows(plan, checked, pictures, anchors, bounds)
-        for name, row in tqdm(rows, "reading", delay=2, disable=None, unit="record"):
-            if isinstance(row, Row):
-                spool.add(row)
-                continue
-            if row.code == "crossing":
-                dropped["crossing"] += 1
-            else:
-                if on_error == "raise":
-                    raise DataError(row, name)
-                dropped["defects"] += 1
-                by_code[row.code] += 1
-            issues.write(msgspec.json.encode({"source": name} | msgspec.structs.asdict(row)) + b"\n")
-    spool.close()
-    parts = []
     (work / "clean").mkdir(exist_ok=True)
+    pictures = contents if checked else None
+    spool = Spool(work / "spool", partitions)
+    anchors = Anchors(plan.options.seed, check_ratios(plan.options.ratios))
+    try:
+        dropped, by_code = _distribute(plan, work, checked, pictures, None, spool, on_error)
+    except _Tied:  # rare, so the pass over all records that it needs is spared where it is not
+        for _, one in _records(plan, with_id=False):
+            if isinstance(one, Record):
+                anchors.announce(one, pictures)
+        spool = Spool(work / "spool", partitions)
+        dropped, by_code = _distribute(plan, work, checked, pictures, anchors, spool, on_error)
+    parts = []
     for number in tqdm(range(partitions), "sorting", delay=2, disable=None, unit="part"):
-        part = clean_partition(spool.partition(number), work / "clean", number, near=options.near, checked=checked)
+        part = clean_partition(spool.take(number), work / "clean", number, near=plan.options.near, checked=checked)
         dropped.update({kind: part[kind] for kind in ("exact", "near")})
         parts.append(part["splits"])
     return {"parts": parts, "dropped": dict(dropped), "defects": dict(sorted(by_code.items()))}
 
 
-def _rows(
+def _distribute(
     plan: Plan,
+    work: Path,
     checked: Mapping[str, Checked],
     pictures: Mapping[str, str] | None,
-    anchors: Anchors,
-    bounds: tuple[float, float],
-) -> Iterator[tuple[str, Row | Issue]]:
+    anchors: Anchors | None,
+    spool: Spool,
+    on_error: str,
+) -> tuple[Counter[str], Counter[str]]:
+    """Read every source once; rows go to the spool, what is left out to ``issues.jsonl``.
+
+    Returns:
+        What was left out, by reason, and the defects by kind.
+    """
     options = plan.options
+    seed, bounds, by_row = options.seed, check_ratios(options.ratios), options.split_by == "row"
     index = {name: at for at, name in enumerate(SPLITS)}
     fill = options.source is not None or options.license is not None
-    for name, one in _records(plan, with_id=True):
-        if isinstance(one, Issue):
-            yield name, one
-            continue
-        if one.image is not None and checked and (defect := checked[one.image]).code:
-            yield name, Issue(0, 0, defect.code, f"record {one.id}: {defect.message}")
-            continue
-        if fill:
-            one = msgspec.structs.replace(
-                one, source=one.source or options.source, license=one.license or options.license
-            )
-        group = group_key(one, pictures)
-        if options.split_by == "row":
-            yield name, Row(group, group, index[split_of(row_key(one), options.seed, bounds)], one)
-            continue
-        cluster = anchors.place(one, pictures)
-        if cluster is None:
-            message = f"record {one.id}: its picture and its question are in different splits"
-            yield name, Issue(0, 0, "crossing", message)
-        else:
-            yield name, Row(cluster, group, index[split_of(cluster, options.seed, bounds)], one)
+    dropped = Counter(exact=0, near=0, crossing=0, defects=0)
+    by_code: Counter[str] = Counter()
+
+    def leave_out(name: str, issue: Issue, reason: str) -> None:
+        if reason == "defects":
+            if on_error == "raise":
+                raise DataError(issue, name)
+            by_code[issue.code] += 1
+        dropped[reason] += 1
+        issues.write(msgspec.json.encode({"source": name} | msgspec.structs.asdict(issue)) + b"\n")
+
+    with (work / "result" / "issues.jsonl").open("wb") as issues:
+        for name, one in _records(plan, with_id=True, label="reading"):
+            if isinstance(one, Issue):
+                leave_out(name, one, "defects")
+                continue
+            if one.image is not None and checked and (defect := checked[one.image]).code:
+                issue = Issue(0, 0, defect.code, f"record {one.id}: {defect.message}")
+                leave_out(name, issue, "defects")
+                continue
+            if fill:
+                source, licence = one.source or options.source, one.license or options.license
+                one = msgspec.structs.replace(one, source=source, license=licence)
+            cluster: str | None
+            cluster = group = group_key(one, pictures)
+            if by_row:
+                spool.add(Row(group, group, index[split_of(row_key(one), seed, bounds)], one))
+                continue
+            if anchors is not None:
+                cluster = anchors.place(one, pictures)
+            elif one.image is not None and one.question is not None:
+                raise _Tied
+            if cluster is None:
+                message = f"record {one.id}: its picture and its question are in different splits"
+                leave_out(name, Issue(0, 0, "crossing", message), "crossing")
+            else:
+                spool.add(Row(cluster, group, index[split_of(cluster, seed, bounds)], one))
+    return dropped, by_code
 
 
 def _write(plan: Plan, work: Path, checked: Mapping[str, Checked], state: dict[str, Any]) -> list[dict[str, Any]]:

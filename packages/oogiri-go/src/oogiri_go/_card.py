@@ -9,9 +9,9 @@ from typing import Any
 from ._split import SPLITS
 
 NOTICE = (
-    "The texts and pictures of Oogiri-GO were crawled from public platforms by its authors. Their rights lie with those "
-    "who wrote and drew them. Before publishing a copy, check that you may; the columns `source` and `license` say what "
-    "is known of each record."
+    "The texts and pictures of Oogiri-GO were crawled from public platforms by its authors. "
+    "Their rights lie with those who wrote and drew them. Before publishing a copy, check that you may; "
+    "the columns `source` and `license` say what is known of each record."
 )
 _COLUMNS = (
     "Columns: `id` (over language, game, prompt and text), `type`, `question`, `image`, `image_id`, `text`, `star` "

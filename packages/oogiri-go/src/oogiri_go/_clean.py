@@ -1,10 +1,10 @@
 """One partition of a build: sorted, without duplicates, as a file of columns for each split."""
 
 from collections.abc import Iterable, Mapping
-from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
+import pyarrow.compute as pc  # type: ignore[import-untyped]
 import pyarrow.feather as feather  # type: ignore[import-untyped]
 
 from ._check import Checked
@@ -19,7 +19,7 @@ from ._spool import Row
 def clean_partition(
     rows: Iterable[Row], folder: Path, number: int, *, near: float | None, checked: Mapping[str, Checked]
 ) -> dict[str, Any]:
-    """Write the rows that stay, in order of their clusters, and count.
+    """Write the rows that stay, sorted by cluster, and count.
 
     Args:
         rows: All rows of the partition, in the order of their sources.
@@ -36,7 +36,7 @@ def clean_partition(
     dropped = {"exact": 0, "near": 0}
     seen: set[tuple[str, str, str]] = set()
     index = None if near is None else NearIndex(near)
-    for row in sorted(rows, key=attrgetter("cluster", "group")):
+    for row in rows:
         record = row.record
         key = (row.group, record.lang, fold(record.text))
         if key in seen:
@@ -61,6 +61,10 @@ def clean_partition(
 
 def _write(rows: list[Row], path: Path, checked: Mapping[str, Checked]) -> dict[str, Any]:
     table = metadata_table([(row.record, row.group, row.cluster) for row in rows])
+    order = pc.sort_indices(
+        table, [("cluster", "ascending"), ("group", "ascending")]
+    )  # stable: answers keep their order
+    table = table.take(order)
     feather.write_feather(table, path, compression="uncompressed")
     pictures = {row.record.image for row in rows if row.record.image is not None} if checked else set()
     counted = table.group_by(["lang", "type"], use_threads=False).aggregate([([], "count_all")]).to_pylist()

@@ -4,7 +4,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from ._groups import fold, group_key
+from ._groups import dedup_key
 from ._minhash import bands, grams, jaccard, minhash
 from ._record import Record
 
@@ -79,8 +79,9 @@ def dedup(
     exact: dict[Hashable, Record] = {}
     index = NearIndex(near) if near is not None else None
     for record in records:
-        place = record.lang if scope == "all" else f"{record.lang}:{group_key(record, pictures)}"
-        key = (place, fold(record.text))
+        *prompt, text = dedup_key(record, pictures)
+        place = (record.lang,) if scope == "all" else tuple(prompt)
+        key = (place, text)
         if (first := exact.get(key)) is not None:
             result.duplicates.append(Duplicate(record, first, "exact", 1.0))
             continue
@@ -110,7 +111,7 @@ class NearIndex:
         self._kept: list[tuple[frozenset[str], Record]] = []
         self._bands: dict[Hashable, list[int]] = {}
 
-    def find(self, place: str, members: frozenset[str]) -> tuple[Record, float] | None:
+    def find(self, place: Hashable, members: frozenset[str]) -> tuple[Record, float] | None:
         """The most similar kept record of a place, the earliest of equals, where one is similar enough."""
         best: tuple[Record, float] | None = None
         candidates = {at for key in self._keys(place, members) for at in self._bands.get(key, ())}
@@ -121,11 +122,11 @@ class NearIndex:
                 best = record, similarity
         return best
 
-    def add(self, place: str, members: frozenset[str], record: Record) -> None:
+    def add(self, place: Hashable, members: frozenset[str], record: Record) -> None:
         """Remember a set."""
         for key in self._keys(place, members):
             self._bands.setdefault(key, []).append(len(self._kept))
         self._kept.append((members, record))
 
-    def _keys(self, place: str, members: frozenset[str]) -> Sequence[Hashable]:
-        return [(place, *band) for band in bands(minhash(members), self._threshold)]
+    def _keys(self, place: Hashable, members: frozenset[str]) -> Sequence[Hashable]:
+        return [(place, band) for band in bands(minhash(members), self._threshold)]

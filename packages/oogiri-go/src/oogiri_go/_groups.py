@@ -1,11 +1,10 @@
 """Which records answer the same prompt."""
 
-import unicodedata
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from hashlib import blake2b
 
-from ._record import Record
+from ._record import Record, nfkc
 
 
 def fold(text: str) -> str:
@@ -21,9 +20,28 @@ def fold(text: str) -> str:
         >>> fold("Ｗｈｙ  NOT? ")
         'why not?'
     """
-    if not text.isascii():
-        text = unicodedata.normalize("NFKC", text)
-    return " ".join(text.casefold().split())
+    return " ".join(nfkc(text).casefold().split())
+
+
+def dedup_key(record: Record, pictures: Mapping[str, str] | None = None) -> tuple[str, str | None, str, str]:
+    """Give what two answers share exactly when one repeats the other: language, prompt and folded text.
+
+    Args:
+        record: The record.
+        pictures: As in `group_key`.
+
+    Returns:
+        A tuple to compare; records of one `group_key` have the same prompt in it.
+
+    Example:
+        >>> rows = [Record("", "T2T", "Why?", None, text, None, "en") for text in ("Why not?", "why  NOT?")]
+        >>> dedup_key(rows[0]) == dedup_key(rows[1])
+        True
+    """
+    if record.image is None:
+        return record.lang, None, fold(record.question or ""), fold(record.text)
+    picture = record.image if pictures is None else pictures.get(record.image, record.image)
+    return record.lang, picture, "", fold(record.text)
 
 
 def group_key(record: Record, pictures: Mapping[str, str] | None = None) -> str:

@@ -18,19 +18,23 @@ class Row(msgspec.Struct, array_like=True, gc=False):
     record: Record
 
 
+_IN_MEMORY = 150_000
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(list[Row]).decode
 
 
 class Spool:
-    """Partitions of rows. A row's partition grows with its cluster, so partitions in order are clusters in order."""
+    """Partitions of rows, on disk as far as they do not fit into memory.
+
+    A row's partition grows with its cluster, so partitions in order are clusters in order.
+    """
 
     def __init__(self, folder: Path, partitions: int) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         self._folder = folder
         self._rows: list[list[Row]] = [[] for _ in range(partitions)]
-        self._limit = max(256, 20_000 // partitions)
+        self._limit = max(64, _IN_MEMORY // partitions)
 
     def add(self, row: Row) -> None:
         """Add a row; rows of one partition keep their order."""
@@ -38,32 +42,21 @@ class Spool:
         rows = self._rows[partition]
         rows.append(row)
         if len(rows) >= self._limit:
-            self._flush(partition)
-
-    def close(self) -> None:
-        """Write what is still in memory."""
-        for partition in range(len(self._rows)):
-            self._flush(partition)
-
-    def partition(self, number: int) -> list[Row]:
-        """The rows of a partition, in the order in which they were added."""
-        return [row for rows in self._batches(number) for row in rows]
-
-    def _batches(self, number: int) -> Iterator[list[Row]]:
-        path = self._path(number)
-        if not path.exists():
-            return
-        with path.open("rb") as file:
-            while head := file.read(8):
-                yield _decode(file.read(int.from_bytes(head, "little")))
-
-    def _flush(self, partition: int) -> None:
-        rows = self._rows[partition]
-        if rows:
             data = _encode(rows)
             with self._path(partition).open("ab") as file:
                 file.write(len(data).to_bytes(8, "little") + data)
             rows.clear()
+
+    def take(self, partition: int) -> Iterator[Row]:
+        """Give the rows of a partition, in the order in which they were added, and forget them."""
+        path = self._path(partition)
+        if path.exists():
+            with path.open("rb") as file:
+                while head := file.read(8):
+                    yield from _decode(file.read(int.from_bytes(head, "little")))
+            path.unlink()
+        rows, self._rows[partition] = self._rows[partition], []
+        yield from rows
 
     def _path(self, partition: int) -> Path:
         return self._folder / f"{partition:05}.msgpack"
