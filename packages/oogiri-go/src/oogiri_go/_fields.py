@@ -16,6 +16,7 @@ MAX_STAR = 2**63 - 1
 _decode = msgspec.json.Decoder().decode
 _IMAGE_ID = re.compile(r"[\w.-]{1,128}")
 _INTEGER = re.compile(r"[0-9]{1,19}")
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _KANA = re.compile("[\u3040-\u30ff\u31f0-\u31ff\uff66-\uff9f]")
 _HAN = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f]")
 _OWN = {"type", "question", "image", "text", "star", "lang", "source", "license"}
@@ -61,6 +62,8 @@ def to_record(fields: dict[str, Any], *, lang: Language | None, strict_lang: boo
         raise Defect("question", "a record of type T2T has no question (only a Japanese one may have it in its image)")
     source, licence = (_optional_text(fields.get(name), name) for name in ("source", "license"))
     extra = {name: value for name, value in fields.items() if name not in _OWN}
+    if extra:
+        _refuse_wide_integers(extra)
     identifier = record_id(lang=lang, type=game, question=question, image=image, text=text) if with_id else ""
     return Record(identifier, game, question, image, text, star, lang, source, licence, extra)
 
@@ -86,14 +89,23 @@ def _object(line: bytes) -> dict[str, Any]:
             line.decode()
         except UnicodeDecodeError as bad:
             raise _bad_bytes(bad) from None
-        code = "surrogate" if "surrogate" in str(error) else "json"
-        raise Defect(code, str(error)) from None
+        if _SURROGATE.search(line) and _is_json(line):
+            raise Defect("surrogate", "an escape \\ud800 to \\udfff stands alone; it is no character") from None
+        raise Defect("json", str(error)) from None
     if not isinstance(fields, dict):
         raise Defect("json", f"the line holds {_show(fields)}; expected an object")
     if b"\\\\" in line or line.count(b'"') - line.count(b'\\"') != 2 * _string_tokens(fields):
         _refuse_duplicate_keys(line)
-    _refuse_wide_integers(fields)
     return fields
+
+
+def _is_json(line: bytes) -> bool:
+    """Whether Python's reader, which lets lone surrogates pass, takes a line."""
+    try:
+        json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _bad_bytes(error: UnicodeDecodeError) -> Defect:

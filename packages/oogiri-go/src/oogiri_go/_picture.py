@@ -138,10 +138,13 @@ def _opened(data: bytes) -> tuple[Image.Image, Picture]:
 
 
 def _exif_is_harmless(image: Image.Image) -> bool:
+    """Whether a reader that turns warnings into errors and applies the orientation gets the picture as it is stored."""
     if "exif" not in image.info and "XML:com.adobe.xmp" not in image.info and "xmp" not in image.info:
         return True
     try:
-        return image.getexif().get(_ORIENTATION) in (None, 1)
+        with warnings.catch_warnings(action="error"):
+            Image.Exif().load(image.info.get("exif", b""))
+            return image.getexif().get(_ORIENTATION) in (None, 1)
     except Exception:  # broken EXIF raises SyntaxError, struct.error, UnicodeDecodeError and more
         return False
 

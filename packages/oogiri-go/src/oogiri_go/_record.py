@@ -76,8 +76,8 @@ def language(name: str) -> Language:
 def nfkc(text: str) -> str:
     """Normalise to NFKC. Most texts in Chinese and Japanese differ from it by these three signs at most.
 
-    To put a sign's own decomposition in its place does not change the normal form of the whole, and Python is several times
-    faster at finding a text normal than at making it so.
+    To put a sign's own decomposition in its place does not change the normal form of the whole, and Python is several
+    times faster at finding a text normal than at making it so.
     """
     if text.isascii():
         return text
