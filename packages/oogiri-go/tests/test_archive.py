@@ -52,7 +52,15 @@ def test_a_good_archive(make):
 
 @pytest.mark.parametrize(
     ("name", "image_id"),
-    [("../7.jpg", "7"), ("images/../../7.jpg", "7"), ("/7.jpg", "7"), ("\\7.jpg", "7"), ("..\\7.jpg", "..\\7"), ("C:\\7.jpg", "7"), ("C:7.jpg", "7")],
+    [
+        ("../7.jpg", "7"),
+        ("images/../../7.jpg", "7"),
+        ("/7.jpg", "7"),
+        ("\\7.jpg", "7"),
+        ("..\\7.jpg", "..\\7"),
+        ("C:\\7.jpg", "7"),
+        ("C:7.jpg", "7"),
+    ],
 )
 def test_a_name_that_leads_out_is_refused(make, name, image_id):
     path = make((name, GOOD), ("8.jpg", GOOD))

@@ -161,7 +161,10 @@ def test_other_pictures_look_different():
 def test_the_index_finds_what_comparing_all_finds():
     rng = random.Random(0)
     looks = [look(picture(seed, size=(40, 30))) for seed in range(60)]
-    spoiled = [type(one)(one.dhash ^ sum(1 << rng.randrange(64) for _ in range(rng.randrange(7))), one.thumbnail) for one in looks * 3]
+    spoiled = [
+        type(one)(one.dhash ^ sum(1 << rng.randrange(64) for _ in range(rng.randrange(7))), one.thumbnail)
+        for one in looks * 3
+    ]
     index, leaders = LookIndex(), []
     for at, one in enumerate(spoiled):
         expected = next((name for name, other in leaders if other.like(one)), str(at))

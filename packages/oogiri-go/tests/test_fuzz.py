@@ -45,7 +45,7 @@ def check(path, data):
         assert type(one) is Record
         assert one.type in ("T2T", "I2T", "IT2T")
         assert one.lang in ("en", "zh", "ja")
-        assert 0 < len(one.text.encode())
+        assert len(one.text.encode()) > 0
         assert unicodedata.is_normalized("NFC", one.text)
         assert one.question is None or one.question.strip()
         assert one.star is None or (type(one.star) is int and 0 <= one.star < 2**63)

@@ -38,7 +38,11 @@ def test_no_prompt_and_no_picture_crosses(rows, seed, pictures):
     found = split(rows, seed=seed, ratios=(0.4, 0.3, 0.3), pictures=pictures)
     parts = parts_of(found)
     assert Counter(map(id, chain(*parts.values(), found.crossing))) == Counter(map(id, rows))
-    for of in (lambda one: one.image, lambda one: pictures.get(one.image, one.image), lambda one: one.question and fold(one.question)):
+    for of in (
+        lambda one: one.image,
+        lambda one: pictures.get(one.image, one.image),
+        lambda one: one.question and fold(one.question),
+    ):
         seen = [{of(one) for one in part} - {None} for part in parts.values()]
         assert not seen[0] & seen[1]
         assert not seen[0] & seen[2]
@@ -83,7 +87,9 @@ def test_by_row_prompts_are_spread():
 
 
 def test_a_record_between_two_splits_is_left_out():
-    rows = [record(f"Question {at}?", None, "a") for at in range(40)] + [record(None, f"p{at}", "a") for at in range(40)]
+    rows = [record(f"Question {at}?", None, "a") for at in range(40)] + [
+        record(None, f"p{at}", "a") for at in range(40)
+    ]
     tied = [record(f"Question {at}?", f"p{at}", "b") for at in range(40)]
     found = split(rows + tied, ratios=(0.5, 0.25, 0.25))
     assert 10 < len(found.crossing) < 38
@@ -110,7 +116,9 @@ def test_shares_at_the_edge(ratios):
     assert [bool(part) for part in parts.values()] == [share > 0 for share in ratios]
 
 
-@pytest.mark.parametrize("ratios", [(0.9, 0.1), (0.9, 0.1, 0.1), (1.1, -0.1, 0), (0.5, 0.2, 0.2), (float("nan"), 0.5, 0.5)])
+@pytest.mark.parametrize(
+    "ratios", [(0.9, 0.1), (0.9, 0.1, 0.1), (1.1, -0.1, 0), (0.5, 0.2, 0.2), (float("nan"), 0.5, 0.5)]
+)
 def test_bad_shares(ratios):
     with pytest.raises(ValueError, match="three shares"):
         split([], ratios=ratios)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
-from ._groups import fold, group_key, groups
+from ._groups import fold, group_key, rivals
 from ._record import Record
 
 
@@ -32,7 +32,7 @@ def choice_questions(
     seed: int = 0,
     pictures: Mapping[str, str] | None = None,
 ) -> Iterator[Choice]:
-    """Make one question of each prompt: its best-liked answers among answers to other prompts.
+    """Make one question of each prompt and language: its best-liked answers among answers to other prompts.
 
     Wrong options are taken from ``distractors`` first (captions, rewritings), then from other prompts of the same
     language and game. Which, and the order of the options, are decided by hashes of seed and prompt. No two options of
@@ -61,12 +61,11 @@ def choice_questions(
     """
     if not 1 <= answers < options:
         raise ValueError(f"options is {options} and answers {answers}; expected 1 <= answers < options")
-    prompts = groups(records, pictures=pictures)
+    prompts = rivals(records, pictures)
     others: dict[tuple[str, str], list[Record]] = {}
-    for group in prompts.values():
-        for record in group:
-            others.setdefault((record.lang, record.type), []).append(record)
-    for key, group in prompts.items():
+    for (lang, game, _), group in prompts.items():
+        others.setdefault((lang, game), []).extend(group)
+    for (lang, game, key), group in prompts.items():
         best = _distinct(sorted(group, key=lambda one: -1 if one.star is None else one.star, reverse=True))
         if len(best) < answers:
             continue
@@ -74,7 +73,7 @@ def choice_questions(
         right = [one.text for one in best[:answers]]
         taken = {fold(one.text) for one in group}
         wrong: list[str] = []
-        drawn = _drawn(others[prompt.lang, prompt.type], key, seed, pictures)
+        drawn = _drawn(others[lang, game], key, seed, pictures)
         for text in [*(distractors(prompt) if distractors else ()), *drawn]:
             if len(wrong) == options - answers:
                 break

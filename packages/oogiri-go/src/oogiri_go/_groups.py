@@ -99,3 +99,16 @@ def groups(records: Iterable[Record], *, pictures: Mapping[str, str] | None = No
     for record in records:
         found.setdefault(group_key(record, pictures), []).append(record)
     return found
+
+
+def rivals(
+    records: Iterable[Record], pictures: Mapping[str, str] | None = None
+) -> dict[tuple[str, str, str], list[Record]]:
+    """Collect the answers that can be compared: to one prompt, in one language and game.
+
+    Each language comes from another platform, so likes across languages do not compare.
+    """
+    found: dict[tuple[str, str, str], list[Record]] = {}
+    for record in records:
+        found.setdefault((record.lang, record.type, group_key(record, pictures)), []).append(record)
+    return found

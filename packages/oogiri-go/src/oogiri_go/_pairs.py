@@ -8,7 +8,7 @@ from hashlib import blake2b
 from itertools import combinations
 from typing import Any, Literal
 
-from ._groups import group_key, groups
+from ._groups import group_key, rivals
 from ._messages import instruction_of, user_message
 from ._record import Record
 
@@ -37,7 +37,7 @@ def ranking_pairs(
     seed: int = 0,
     pictures: Mapping[str, str] | None = None,
 ) -> Iterator[Pair]:
-    """Pair the answers to each prompt, the better one first.
+    """Pair the answers to each prompt in one language, the better one first.
 
     By ``"star"`` a pair counts where the likes differ by ``least`` or more. Likes grow with how often an answer was
     shown; where people rated answers, ``"rating"`` is the better measure: a pair counts where the means ``rating_mean``
@@ -72,7 +72,7 @@ def ranking_pairs(
         raise ValueError(f"least is {least}; expected a margin above 0")
     if per_prompt is not None and per_prompt < 1:
         raise ValueError(f"per_prompt is {per_prompt}; expected at least 1, or None")
-    for group, answers in groups(records, pictures=pictures).items():
+    for (_, _, group), answers in rivals(records, pictures).items():
         found = []
         for first, second in combinations(answers, 2):
             margin = _star_margin(first, second) if by == "star" else _rating_margin(first, second)
@@ -132,7 +132,7 @@ def _draw(seed: int, *words: str) -> bytes:
 
 
 def star_percentiles(records: Iterable[Record], *, pictures: Mapping[str, str] | None = None) -> list[float | None]:
-    """Place each record's likes among those of its prompt, because prompts differ in how many people saw them.
+    """Place each record's likes among those of its prompt and language, for prompts differ in how many people saw them.
 
     (number with fewer + (number with as many - 1) / 2) / (n - 1), n the answers with likes to the prompt
 
@@ -149,15 +149,15 @@ def star_percentiles(records: Iterable[Record], *, pictures: Mapping[str, str] |
         >>> star_percentiles([Record("", "T2T", "Why?", None, str(i), s, "en") for i, s in enumerate(stars)])
         [1.0, 0.25, 0.25, None]
     """
-    rows = [(group_key(one, pictures), one.star) for one in records]
-    stars: dict[str, list[int]] = {}
+    rows = [((one.lang, one.type, group_key(one, pictures)), one.star) for one in records]
+    stars: dict[tuple[str, str, str], list[int]] = {}
     for group, star in rows:
         if star is not None:
             stars.setdefault(group, []).append(star)
     for values in stars.values():
         values.sort()
 
-    def place(group: str, star: int | None) -> float | None:
+    def place(group: tuple[str, str, str], star: int | None) -> float | None:
         if star is None or len(stars[group]) < 2:
             return None
         values = stars[group]

@@ -91,7 +91,10 @@ class PersonalData:
     name = "personal-data"
     _PATTERNS = (
         ("an e-mail address", re.compile(r"[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63})+", re.ASCII)),
-        ("a telephone number", re.compile(r"(?<![\d.,])\+?\d(?:[ ().-]{0,2}\d){8,14}(?![\d.,]\d|\d)", re.ASCII)),
+        (
+            "a telephone number",
+            re.compile(r"(?<![\d.,])(?!\d{1,2}\.\d+(?![\d.-]))\+?\d(?:[ ().-]{0,2}\d){8,14}(?![\d.,]\d|\d)", re.ASCII),
+        ),
         ("a handle", re.compile(r"(?<![\w@.])@[A-Za-z_][\w.]{2,30}(?<!\.)", re.ASCII)),
     )
 
