@@ -137,9 +137,12 @@ def test_what_is_accepted_and_coerced(tmp_path, changes, field, value):
         (line(image=1.5, type="I2T"), "image"),
         (line(image=["1"], type="I2T"), "image"),
         *((line(image=name, type="I2T"), "image-id") for name in (
-            "../1", "/etc/passwd", "C:\\1", "C:1", "a/b", "a\\b", "a\u0000", "1\n", "..", ".", "x" * 129, "a b", "～", "%2e%2e"
+            "../1", "/etc/passwd", "C:\\1", "C:1", "a/b", "a\\b", "a\u0000", "1\n", "..", ".", "x" * 129, "a b", "～",
+            "%2e%2e",
         )),
-        *((line(star=star), "star") for star in (5.5, -1, True, False, "5.5", "-1", "", " 5", "five", "٥", [5], {}, 2**63, 1e300)),
+        *((line(star=star), "star") for star in (
+            5.5, -1, True, False, "5.5", "-1", "", " 5", "five", "٥", [5], {}, 2**63, 1e300,
+        )),
         (line(star=-(10**30)), "star"),
         (line(big=10**30), "number"),
         (line(big=[{"a": 10**30}]), "number"),
@@ -211,8 +214,9 @@ def test_a_long_line_is_skipped_without_being_held(tmp_path, size):
     ("name", "text", "lang"),
     [
         ("en.jsonl", "猫", "en"), ("cn.jsonl", "a", "zh"), ("zh.jsonl", "a", "zh"), ("jp.jsonl", "a", "ja"),
-        ("ja.jsonl", "a", "ja"), ("nycc_en.jsonl", "a", "en"), ("my-JP.jsonl", "a", "ja"), ("mine.jsonl", "a cat", "en"),
-        ("mine.jsonl", "一只猫", "zh"), ("mine.jsonl", "猫です", "ja"), ("open.jsonl", "ﾈｺ", "ja"), ("mine.jsonl", "é", "en"),
+        ("ja.jsonl", "a", "ja"), ("nycc_en.jsonl", "a", "en"), ("my-JP.jsonl", "a", "ja"),
+        ("mine.jsonl", "a cat", "en"), ("mine.jsonl", "一只猫", "zh"), ("mine.jsonl", "猫です", "ja"),
+        ("open.jsonl", "ﾈｺ", "ja"), ("mine.jsonl", "é", "en"),
     ],
 )  # fmt: skip
 def test_the_language_of_a_file(tmp_path, name, text, lang):
@@ -264,7 +268,8 @@ def test_the_fast_path_is_never_wrong_where_it_answers():
         line(type="I2T", image="7"),
     ]
     bad = [line(star="5"), b"", line(text=" "), line(image="..", type="I2T"), line(text="e\u0301"), line(image="None"),
-           line().replace(b'"star"', b'"star": 1, "star" '), line().replace(b", ", b",\n"), line() + line()]  # fmt: skip
+           line().replace(b'"star"', b'"star": 1, "star" '), line().replace(b", ", b",\n"),
+           line() + line()]  # fmt: skip
     answered = 0
     for _ in range(3_000):
         rows = rng.choices(pieces + bad, [4] * len(pieces) + [1] * len(bad), k=3)

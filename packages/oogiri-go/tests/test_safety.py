@@ -14,10 +14,13 @@ def record(text, lang="en", question="Why?"):
 @pytest.mark.parametrize(
     ("lang", "words", "text", "found"),
     [
-        ("en", ["ass"], "What an ASS.", True), ("en", ["ass"], "A glass of bass", False), ("en", ["f**k"], "Oh f**k!", True),
-        ("en", ["c++"], "I write c++ now", True), ("en", ["c++"], "c+ only", False), ("en", ["two words"], "Two  words", True),
+        ("en", ["ass"], "What an ASS.", True), ("en", ["ass"], "A glass of bass", False),
+        ("en", ["f**k"], "Oh f**k!", True),
+        ("en", ["c++"], "I write c++ now", True), ("en", ["c++"], "c+ only", False),
+        ("en", ["two words"], "Two  words", True),
         ("en", ["ass"], "ａｓｓ", True), ("zh", ["笨蛋"], "你是笨蛋吗", True), ("zh", ["笨蛋"], "你很聪明", False),
-        ("ja", ["ばか"], "ばかみたい", True), ("ja", ["バカ"], "ﾊﾞｶ", True), ("en", ["a"], "", False), ("en", [" ", ""], "any", False),
+        ("ja", ["ばか"], "ばかみたい", True), ("ja", ["バカ"], "ﾊﾞｶ", True), ("en", ["a"], "", False),
+        ("en", [" ", ""], "any", False),
     ],
 )  # fmt: skip
 def test_block_list(lang, words, text, found):
