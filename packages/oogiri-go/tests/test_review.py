@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import zipfile
 
 import pytest
@@ -100,20 +101,16 @@ class Browser:
         )
         options = [f"--{switch}" for switch in switches]
         ours, theirs = os.pipe(), os.pipe()
-        command = [
-            "sh",
-            "-c",
-            'exec "$@" 3<&$IN 4>&$OUT',
-            "sh",
-            program,
-            *options,
-            f"--user-data-dir={profile}",
-            "about:blank",
-        ]
+        launch = (
+            "import fcntl, os, sys\n"
+            "ends = [fcntl.fcntl(int(one), fcntl.F_DUPFD, 20) for one in sys.argv[1:3]]\n"  # clear of 3 and 4
+            "os.dup2(ends[0], 3), os.dup2(ends[1], 4)\n"
+            "os.execv(sys.argv[3], sys.argv[3:])"
+        )
+        command = [sys.executable, "-c", launch, str(ours[0]), str(theirs[1]), program, *options]
         self.process = subprocess.Popen(
-            command,
+            [*command, f"--user-data-dir={profile}", "about:blank"],
             pass_fds=(ours[0], theirs[1]),
-            env=os.environ | {"IN": str(ours[0]), "OUT": str(theirs[1])},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
@@ -163,7 +160,8 @@ class Browser:
 
     def click(self, selector):
         x, y = self.evaluate(
-            f"(() => {{ const box = document.querySelector({selector!r}).getBoundingClientRect();"
+            f"(() => {{ const node = document.querySelector({selector!r}); node.scrollIntoView({{block: 'center'}});"
+            " const box = node.getBoundingClientRect();"
             " return [box.x + box.width / 2, box.y + box.height / 2]; })()"
         )
         for kind in ("mousePressed", "mouseReleased"):

@@ -65,7 +65,7 @@ def kinds(counts: Mapping[str, Mapping[str, int]]) -> "Figure":
         axes.set_ylabel("rows built")
         axes.grid(axis="x", visible=False)
         axes.legend(ncols=3)
-        axes.margins(y=0.18)
+        axes.set_ylim(0, 1.2 * max(bottom, default=1))
         return fig
 
 

@@ -22,6 +22,9 @@ from ._verify import verify
 from .runs import Report, Verdict, needs
 
 
+_RATIOS = (0.8, 0.1, 0.1)  # the default 5 % of 600 records would be hardly any prompt
+
+
 @dataclass(frozen=True, kw_only=True)
 class DemoConfig:
     """Make 600 records in three languages and 60 pictures, 20 of them broken; verify, deduplicate, split, build."""
@@ -52,7 +55,7 @@ def demo(config: DemoConfig) -> None:
     write_layout(raw, records=records, pictures=pictures, bad=bad, seed=config.seed)
 
     found = verify(raw)
-    result = build(raw, out=target, near=0.8, seed=config.seed)
+    result = build(raw, out=target, near=0.8, seed=config.seed, ratios=_RATIOS)
     checked = verify(target)
     rows = [one for name in ("en", "cn", "jp") for one in read_jsonl(raw / f"{name}.jsonl", on_error="skip")]
     contents = picture_contents(raw / "images.zip", (one.image for one in rows if one.image is not None))
@@ -103,7 +106,7 @@ def demo(config: DemoConfig) -> None:
 
 def _shared(rows: list[Record], by: Literal["row", "group"], seed: int, contents: dict[str, str]) -> float:
     """Share of the records of validation and test whose prompt is in train too."""
-    parts = split(rows, by=by, seed=seed, pictures=contents)
+    parts = split(rows, by=by, seed=seed, ratios=_RATIOS, pictures=contents)
     train = {group_key(one, contents) for one in parts.train}
     held = [group_key(one, contents) in train for one in [*parts.validation, *parts.test]]
     return sum(held) / len(held) if held else 0.0

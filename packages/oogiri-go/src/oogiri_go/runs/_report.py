@@ -178,6 +178,7 @@ def figure_style() -> Iterator[None]:
         "axes.spines.right": False,
         "axes.spines.top": False,
         "axes.grid": True,
+        "axes.axisbelow": True,
         "grid.alpha": 0.3,
         "axes.titlesize": 12,
         "axes.labelsize": 11,
