@@ -21,7 +21,6 @@ from ._synthetic import write_layout
 from ._verify import verify
 from .runs import Report, Verdict, needs
 
-
 _RATIOS = (0.8, 0.1, 0.1)  # the default 5 % of 600 records would be hardly any prompt
 
 
