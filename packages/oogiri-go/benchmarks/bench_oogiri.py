@@ -1,7 +1,7 @@
-"""Reading, building and checking against the library datasets: bench_oogiri.py --out FILE [--device cpu] [--quick].
+"""Reading, building and checking against `datasets`: bench_oogiri.py --out FILE [--device cpu] [--quick].
 
-All work is on one thread and in process time. The data are made up: 134,148 records, the size of Oogiri-GO, in its three
-languages; pictures are JPEGs of 640 x 480. A peer is timed only if its result, a number that depends on every record,
+All work is on one thread and in process time. The data are made up: 134,148 records, the size of Oogiri-GO, in its
+three languages; pictures are JPEGs of 640 x 480. A peer is timed only if its result, a number that depends on every record,
 agrees.
 """
 

@@ -1,6 +1,6 @@
 """Checking pictures in two processes against one: bench_workers.py --out FILE [--device cpu] [--quick].
 
-Wall time, for process time does not see a second process; starting the processes is part of it. The machine must be idle.
+Wall time, for process time does not see a second process; starting them is part of it. The machine must be idle.
 """
 
 import argparse
@@ -63,7 +63,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     from sail_core.bench import append_rows, compare  # here, because every process that is started imports this file
 
     rows = compare(
-        "decode_workers", {"oogiri_go": int, "one_process": int}, lambda _: [], reference=int, tolerance=0.0, mode="wall",
+        "decode_workers", {"oogiri_go": int, "one_process": int}, lambda _: [], reference=int, tolerance=0.0,
+        mode="wall",
         shape=[pictures * repeats], dtype="jpeg", layout="zip", versions={"oogiri_go": __version__}, seconds=0.01,
     )  # fmt: skip
     median = {workers: sorted(found)[rounds // 2] for workers, found in times.items()}
