@@ -1,8 +1,8 @@
 """Reading, building and checking against `datasets`: bench_oogiri.py --out FILE [--device cpu] [--quick].
 
 All work is on one thread and in process time. The data are made up: 134,148 records, the size of Oogiri-GO, in its
-three languages; pictures are JPEGs of 640 x 480. A peer is timed only if its result, a number that depends on every record,
-agrees.
+three languages; pictures are JPEGs of 640 x 480. A peer is timed only if its result, a number that depends on every
+record, agrees.
 """
 
 import argparse
@@ -31,12 +31,8 @@ from PIL import Image
 from sail_core.bench import append_rows, compare
 
 COUNT = 134_148
-VERSIONS = {
-    "pillow": PIL.__version__,
-    "oogiri_go": __version__,
-    "datasets_map": datasets.__version__,
-    "datasets_end_to_end": datasets.__version__,
-}
+_PEER = datasets.__version__
+VERSIONS = {"oogiri_go": __version__, "datasets_map": _PEER, "datasets_end_to_end": _PEER, "pillow": PIL.__version__}
 
 
 def make_lines(folder: Path, count: int) -> list[Path]:

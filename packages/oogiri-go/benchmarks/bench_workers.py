@@ -80,9 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         row |= {"model_bytes": size, "gbps": size / median[workers] * 1e-3}
     rows[0]["peer_ratio"] = {"one_process": median[1] / median[2]}
     rows[1]["peer_ratio"] = {"oogiri_go": median[2] / median[1]}
-    print(
-        f"two processes against one: {median[1] / median[2]:.2f}; seconds {median[2] / 1e6:.1f} and {median[1] / 1e6:.1f}"
-    )
+    print(f"two processes against one: {median[1] / median[2]:.2f} ({median[2] / 1e6:.1f} and {median[1] / 1e6:.1f} s)")
     append_rows(arguments.out, rows)
     return 0
 
