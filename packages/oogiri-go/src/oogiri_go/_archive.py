@@ -2,14 +2,16 @@
 
 import os
 import stat
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from ._fields import is_image_id
 from ._issue import Defect
+
+if TYPE_CHECKING:
+    import zipfile
 
 MAX_MEMBERS = 1_000_000
 MAX_RATIO = 200
@@ -131,6 +133,8 @@ class ZipPictures(_Named):
     """Pictures of a zip file. Nothing is ever extracted; members are read in pieces up to what they declare."""
 
     def __init__(self, path: Path) -> None:
+        import zipfile
+
         super().__init__()
         try:
             self._zip = zipfile.ZipFile(path)
@@ -176,7 +180,7 @@ class ZipPictures(_Named):
         self._zip.close()
 
 
-def _member_defect(member: zipfile.ZipInfo) -> Defect | None:
+def _member_defect(member: "zipfile.ZipInfo") -> Defect | None:
     """What speaks against a member, before a byte of it is read."""
     # zipfile cuts a name at NUL and turns the system's separator; the stored name is the one to judge
     name = member.orig_filename

@@ -1,12 +1,10 @@
 """Check many pictures, in this process or in several."""
 
-import multiprocessing
 import os
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from hashlib import blake2b
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -14,6 +12,9 @@ from ._archive import FolderPictures, ZipPictures, open_pictures
 from ._issue import Defect
 from ._phash import Look
 from ._picture import Check, Picture, inspect, inspect_look
+
+if TYPE_CHECKING:
+    from concurrent.futures import ProcessPoolExecutor
 
 _BATCH = 32
 
@@ -76,6 +77,9 @@ def check_pictures(
             for image_id in image_ids:
                 yield check_one(pictures, image_id, check=check, looks=looks)
         return
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor
+
     context = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
     arguments = (os.fspath(path), check, looks)
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_open, initargs=arguments) as pool:
@@ -83,7 +87,7 @@ def check_pictures(
 
 
 def _in_order(
-    pool: ProcessPoolExecutor, run: Callable[[Any], list[Checked]], jobs: Iterator[list[str]], ahead: int
+    pool: "ProcessPoolExecutor", run: Callable[[Any], list[Checked]], jobs: Iterator[list[str]], ahead: int
 ) -> Iterator[Checked]:
     """Map over jobs without handing out more than ``ahead`` of them before their results are taken."""
     waiting = [pool.submit(run, job) for job in islice(jobs, ahead)]

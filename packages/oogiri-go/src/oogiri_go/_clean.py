@@ -4,9 +4,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import pyarrow.compute as pc  # type: ignore[import-untyped]
-import pyarrow.feather as feather  # type: ignore[import-untyped]
-
 from ._check import Checked
 from ._dedup import NearIndex
 from ._groups import fold
@@ -60,6 +57,9 @@ def clean_partition(
 
 
 def _write(rows: list[Row], path: Path, checked: Mapping[str, Checked]) -> dict[str, Any]:
+    import pyarrow.compute as pc  # type: ignore[import-untyped]
+    import pyarrow.feather as feather  # type: ignore[import-untyped]
+
     table = metadata_table([(row.record, row.group, row.cluster) for row in rows])
     order = pc.sort_indices(
         table, [("cluster", "ascending"), ("group", "ascending")]

@@ -3,18 +3,18 @@
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import pyarrow as pa  # type: ignore[import-untyped]
-import pyarrow.compute as pc  # type: ignore[import-untyped]
-import pyarrow.parquet as pq  # type: ignore[import-untyped]
-from PIL import Image
 
 from ._card import read_manifest
 from ._picture import open_rgb
 from ._record import GAMES, Record, language
 from ._schema import METADATA_COLUMNS, VERSION, records_of
 from ._split import SPLITS
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 _BATCH = 4096
 
@@ -55,6 +55,9 @@ class OogiriDataset(Sequence[Record]):
         game: str | Sequence[str] | None = None,
         split: str = "train",
     ) -> None:
+        import pyarrow.compute as pc  # type: ignore[import-untyped]
+        import pyarrow.parquet as pq  # type: ignore[import-untyped]
+
         manifest = read_manifest(path)
         if manifest["schema"] != VERSION:
             raise ValueError(f"the build has schema {manifest['schema']}, this version reads {VERSION}; build it anew")
@@ -117,7 +120,7 @@ class OogiriDataset(Sequence[Record]):
         found: list[str] = self._table.column("group").to_pylist()
         return found
 
-    def image(self, index: int) -> Image.Image | None:
+    def image(self, index: int) -> "Image.Image | None":
         """Decode the picture of a record.
 
         Args:
@@ -138,6 +141,8 @@ class OogiriDataset(Sequence[Record]):
         Returns:
             The bytes of a JPEG, PNG, WebP or GIF file, or None where the record or the build has none.
         """
+        import pyarrow.parquet as pq
+
         number = self._number(index)
         if self._table.column("image_id")[number].as_py() is None:
             return None
@@ -152,6 +157,8 @@ class OogiriDataset(Sequence[Record]):
 
     def _place(self, row: int) -> tuple[int, int, int]:
         """The file and row group of a row of the whole split, and the first row of that group."""
+        import pyarrow.parquet as pq
+
         if self._places is None:
             self._places, first = [], 0
             for file, path in enumerate(self._files):

@@ -2,7 +2,6 @@
 
 import io
 import os
-import tarfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal
@@ -104,12 +103,16 @@ class _Archive:
     """A tar file that appears when it is whole."""
 
     def __init__(self, path: Path) -> None:
+        import tarfile
+
         self._path = path
         self._temporary = path.with_name(f".tmp-{path.name}")
         self._file = self._temporary.open("wb")
         self._tar = tarfile.open(fileobj=self._file, mode="w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115 - see close
 
     def add(self, key: str, suffix: str, data: bytes) -> int:
+        import tarfile
+
         member = tarfile.TarInfo(f"{key}.{suffix}")
         member.size = len(data)
         self._tar.addfile(member, io.BytesIO(data))

@@ -1,7 +1,11 @@
 """Pictures that look the same."""
 
+from typing import TYPE_CHECKING
+
 import msgspec
-from PIL import Image
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 WIDTH, HEIGHT = 9, 8
 HAMMING = 4
@@ -26,7 +30,7 @@ class Look(msgspec.Struct, frozen=True):
         return difference <= COLOUR * len(self.thumbnail)
 
 
-def look(image: Image.Image) -> Look:
+def look(image: "Image.Image") -> Look:
     """Compute the look of an RGB picture; size and compression hardly change it.
 
     bit(x, y) = [g(x, y) > g(x + 1, y)], g the grey values of the picture averaged to 9 x 8
@@ -38,10 +42,13 @@ def look(image: Image.Image) -> Look:
         Its look.
 
     Example:
+        >>> from PIL import Image
         >>> red, blue = (look(Image.new("RGB", (64, 48), colour)) for colour in ("red", "blue"))
         >>> red.dhash == blue.dhash, red.like(blue)
         (True, False)
     """
+    from PIL import Image
+
     small = image.resize((WIDTH, HEIGHT), Image.Resampling.BOX, reducing_gap=2.0)
     grey = small.convert("L").tobytes()
     bits = 0

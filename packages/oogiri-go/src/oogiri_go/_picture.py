@@ -3,13 +3,15 @@
 import io
 import struct
 import warnings
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
-from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ._issue import Defect
 from ._phash import Look, look
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 Check = Literal["header", "decode"]
 
@@ -69,7 +71,7 @@ def inspect_look(data: bytes) -> tuple[Picture, Look]:
         return picture, look(_rgb(image))
 
 
-def open_rgb(data: bytes) -> Image.Image:
+def open_rgb(data: bytes) -> "Image.Image":
     """Decode the first frame of a picture as RGB.
 
     CMYK and palettes are converted, 16 bits become 8, transparency is laid on white, and the orientation that EXIF
@@ -85,6 +87,7 @@ def open_rgb(data: bytes) -> Image.Image:
         Defect: As `inspect`.
 
     Example:
+        >>> from PIL import Image
         >>> buffer = io.BytesIO()
         >>> Image.new("CMYK", (4, 3)).save(buffer, "JPEG")
         >>> open_rgb(buffer.getvalue()).mode
@@ -115,7 +118,9 @@ def _quiet() -> "warnings.catch_warnings[None]":
     return warnings.catch_warnings(action="ignore")
 
 
-def _opened(data: bytes) -> tuple[Image.Image, Picture]:
+def _opened(data: bytes) -> "tuple[Image.Image, Picture]":
+    from PIL import Image, UnidentifiedImageError
+
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError as error:
@@ -137,8 +142,10 @@ def _opened(data: bytes) -> tuple[Image.Image, Picture]:
     return image, Picture(image.format or "", width, height, image.mode, frames, plain)
 
 
-def _exif_is_harmless(image: Image.Image) -> bool:
+def _exif_is_harmless(image: "Image.Image") -> bool:
     """Whether a reader that turns warnings into errors and applies the orientation gets the picture as it is stored."""
+    from PIL import Image
+
     if "exif" not in image.info and "XML:com.adobe.xmp" not in image.info and "xmp" not in image.info:
         return True
     try:
@@ -149,7 +156,7 @@ def _exif_is_harmless(image: Image.Image) -> bool:
         return False
 
 
-def _load(image: Image.Image) -> None:
+def _load(image: "Image.Image") -> None:
     try:
         image.load()
     except MemoryError:
@@ -158,7 +165,9 @@ def _load(image: Image.Image) -> None:
         raise Defect("image-truncated", f"the picture does not decode: {_words(error)}") from None
 
 
-def _rgb(image: Image.Image) -> Image.Image:
+def _rgb(image: "Image.Image") -> "Image.Image":
+    from PIL import Image
+
     if image.mode == "RGB":
         return image
     if image.mode.startswith("I;16"):
@@ -174,7 +183,9 @@ def _rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _upright(rgb: Image.Image, original: Image.Image) -> Image.Image:
+def _upright(rgb: "Image.Image", original: "Image.Image") -> "Image.Image":
+    from PIL import Image, ImageOps
+
     try:
         orientation = original.getexif().get(_ORIENTATION, 1)
     except Exception:  # see _exif_is_harmless

@@ -4,9 +4,7 @@ import base64
 import io
 import json
 from pathlib import Path
-from typing import Any
-
-from PIL import Image
+from typing import TYPE_CHECKING, Any
 
 from ._archive import open_pictures
 from ._dataset import OogiriDataset
@@ -20,6 +18,9 @@ from ._record import Record
 from ._sources import PathLike, find_sources
 from ._split import SPLITS
 from .runs import write_atomic
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 _EDGE = 220
 _NEAR = 0.6
@@ -169,7 +170,9 @@ def _from_sources(root: PathLike, images: PathLike | None, lang: str, page: _Pag
                 page.spoiled(name, defect)
 
 
-def _thumbnail(image: Image.Image) -> str:
+def _thumbnail(image: "Image.Image") -> str:
+    from PIL import Image
+
     image.thumbnail((_EDGE, _EDGE), Image.Resampling.BOX)
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=75)

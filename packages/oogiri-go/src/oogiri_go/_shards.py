@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa  # type: ignore[import-untyped]
-import pyarrow.feather as feather  # type: ignore[import-untyped]
-import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
 from ._archive import open_pictures
 from ._check import Checked
@@ -75,6 +73,8 @@ def write_shard(path: Path, parts: Sequence[Path], pictures: PictureBytes) -> in
     Returns:
         The number of rows.
     """
+    import pyarrow.parquet as pq  # type: ignore[import-untyped]
+
     rows = 0
     temporary = path.with_name(f".tmp-{path.name}")
     target = schema()
@@ -102,6 +102,8 @@ def write_shard(path: Path, parts: Sequence[Path], pictures: PictureBytes) -> in
 def _row_groups(
     parts: Sequence[Path], pictures: PictureBytes
 ) -> Iterator[tuple[pa.Table, list[dict[str, Any] | None] | None]]:
+    import pyarrow.feather as feather  # type: ignore[import-untyped]
+
     for part in parts:
         table = feather.read_table(part, memory_map=False)
         if table.column("image_id").null_count == len(table) or not pictures.present:

@@ -101,8 +101,8 @@ def broken(kind: str, seed: int) -> bytes:
 def write_layout(folder: Path, *, records: int, pictures: int, bad: int, seed: int) -> None:
     """Write ``en.jsonl``, ``cn.jsonl``, ``jp.jsonl`` and ``images.zip``.
 
-    Among the records are some with a defect and some that repeat another, exactly or nearly; ``bad`` of the pictures are broken,
-    and one good picture in ten is another one again, smaller and compressed anew.
+    Among the records are some with a defect and some that repeat another, exactly or nearly; ``bad`` pictures are
+    broken, and one good picture in ten is another one again, smaller and compressed anew.
     """
     names = [str(5_650_000 + number) for number in range(pictures)]
     buffer = io.BytesIO()
@@ -111,8 +111,8 @@ def write_layout(folder: Path, *, records: int, pictures: int, bad: int, seed: i
             if number < bad:
                 data = broken(BROKEN[number % len(BROKEN)], number)
             elif number % 10 == 9 and number > bad:
-                again = picture(seed + number - 1).resize((120, 90))
-                data = encoded(again)
+                smaller = picture(seed + number - 1).resize((120, 90))
+                data = encoded(smaller)
             else:
                 data = encoded(picture(seed + number))
             member = zipfile.ZipInfo(f"images/{name}.jpg", (2024, 1, 1, 0, 0, 0))

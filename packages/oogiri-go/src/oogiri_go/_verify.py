@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa  # type: ignore[import-untyped]
-import pyarrow.parquet as pq  # type: ignore[import-untyped]
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from ._archive import open_pictures
@@ -178,6 +177,8 @@ def _names(folder: Path, root: Path) -> Iterator[str]:
 def _verify_shard(
     path: Path, name: str, shard: dict[str, Any], manifest: dict[str, Any], check: Check, found: Findings
 ) -> None:
+    import pyarrow.parquet as pq  # type: ignore[import-untyped]
+
     try:
         file = pq.ParquetFile(path)
     except (pa.ArrowException, OSError) as error:
