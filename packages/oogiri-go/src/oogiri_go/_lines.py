@@ -1,7 +1,6 @@
 """Write records as JSON lines."""
 
 import os
-import secrets
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -32,7 +31,7 @@ def write_lines(lines: Iterable[bytes], path: str | os.PathLike[str]) -> int:
     """Write lines, given without their ends, atomically; give their number."""
     target = Path(os.path.realpath(path))
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".tmp-{secrets.token_hex(6)}")
+    temporary = target.with_name(f".tmp-{os.urandom(6).hex()}")
     count = 0
     try:
         with temporary.open("xb") as file:

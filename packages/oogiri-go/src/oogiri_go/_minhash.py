@@ -1,6 +1,5 @@
 """MinHash over character n-grams, for scripts with and without spaces."""
 
-import re
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from hashlib import blake2b
@@ -11,7 +10,8 @@ from ._groups import fold
 PLACES = 64
 _SALTS = (b"0", b"1", b"2", b"3")  # a digest of 64 bytes holds 16 hashes
 _WORDS = Struct("<64I")
-_DENSE_SCRIPT = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003134f]")
+# Hiragana to Katakana, Han with extension A, Hangul syllables, compatibility Han, Han beyond the basic plane
+_DENSE = ((0x3040, 0x30FF), (0x3400, 0x9FFF), (0xAC00, 0xD7AF), (0xF900, 0xFAFF), (0x20000, 0x3134F))
 
 
 def grams(text: str) -> frozenset[str]:
@@ -36,7 +36,7 @@ def grams(text: str) -> frozenset[str]:
     found = set()
     for at, first in enumerate(marked[:-1]):
         after = marked[at + 1] if first == "\2" else first
-        width = 2 if _DENSE_SCRIPT.match(after) else 3
+        width = 2 if after > "\u303f" and any(low <= ord(after) <= high for low, high in _DENSE) else 3
         found.add(marked[at : at + width])
     return frozenset(found)
 

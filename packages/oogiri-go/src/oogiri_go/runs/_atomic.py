@@ -1,7 +1,6 @@
 """Files that are either the old one or the new one, whenever the power goes."""
 
 import os
-import secrets
 from pathlib import Path
 
 
@@ -31,7 +30,7 @@ def write_atomic(path: str | os.PathLike[str], data: bytes | str) -> None:
         raise TypeError(f"write_atomic writes bytes or str, not {type(data).__name__}")
     target = Path(os.path.realpath(path))
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".tmp-{secrets.token_hex(6)}")
+    temporary = target.with_name(f".tmp-{os.urandom(6).hex()}")
     try:
         write_synced(temporary, data)
         temporary.replace(target)
