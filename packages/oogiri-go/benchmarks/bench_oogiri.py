@@ -182,7 +182,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     pa.set_cpu_count(1)
     pa.set_io_thread_count(1)
     datasets.disable_progress_bars()
-    count, pictures, seconds = (5_000, 20, 0.2) if arguments.quick else (COUNT, 400, 10.0)
+    count, pictures, seconds = (5_000, 20, 0.2) if arguments.quick else (COUNT, 400, 4.0)
     rows = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
