@@ -31,7 +31,7 @@ from ._spool import Row, Spool
 from .runs import write_atomic
 from .runs._atomic import sync_directory
 
-_PARTITION_BYTES = 16 << 20
+_PARTITION_BYTES = 8 << 20
 _MAX_PARTITIONS = 1024
 
 

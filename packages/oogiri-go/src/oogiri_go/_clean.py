@@ -31,11 +31,11 @@ def clean_partition(
     """
     kept: tuple[list[Row], ...] = tuple([] for _ in SPLITS)
     dropped = {"exact": 0, "near": 0}
-    seen: set[tuple[str, str, str]] = set()
+    seen: set[str] = set()
     index = None if near is None else NearIndex(near)
     for row in rows:
         record = row.record
-        key = (row.group, record.lang, fold(record.text))
+        key = row.group + record.lang + fold(record.text)  # the first two have a fixed length
         if key in seen:
             dropped["exact"] += 1
             continue
@@ -60,7 +60,7 @@ def _write(rows: list[Row], path: Path, checked: Mapping[str, Checked]) -> dict[
     import pyarrow.compute as pc  # type: ignore[import-untyped]
     import pyarrow.feather as feather  # type: ignore[import-untyped]
 
-    table = metadata_table([(row.record, row.group, row.cluster) for row in rows])
+    table = metadata_table([row.record for row in rows], [row.group for row in rows], [row.cluster for row in rows])
     order = pc.sort_indices(
         table, [("cluster", "ascending"), ("group", "ascending")]
     )  # stable: answers keep their order

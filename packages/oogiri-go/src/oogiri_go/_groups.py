@@ -39,7 +39,7 @@ def dedup_key(record: Record, pictures: Mapping[str, str] | None = None) -> tupl
         True
     """
     if record.image is None:
-        return record.lang, None, fold(record.question or ""), fold(record.text)
+        return record.lang, None, _folded_question(record.question or ""), fold(record.text)
     picture = record.image if pictures is None else pictures.get(record.image, record.image)
     return record.lang, picture, "", fold(record.text)
 
@@ -78,6 +78,9 @@ def picture_group(content: str) -> str:
 def question_group(question: str) -> str:
     """The group of a question."""
     return blake2b(b"question\0" + fold(question).encode(), digest_size=16).hexdigest()
+
+
+_folded_question = lru_cache(maxsize=65_536)(fold)  # a question comes with each of its answers
 
 
 def groups(records: Iterable[Record], *, pictures: Mapping[str, str] | None = None) -> dict[str, list[Record]]:

@@ -48,10 +48,9 @@ def schema() -> pa.Schema:
     return pa.schema(list(_TYPES.items()), metadata=metadata)
 
 
-def metadata_table(rows: Sequence[tuple[Record, str, str]]) -> pa.Table:
-    """Make the columns, without pictures, of records with their group and cluster."""
-    records = [row[0] for row in rows]
-    columns: dict[str, list[Any]] = {
+def metadata_table(records: Sequence[Record], groups: Sequence[str], clusters: Sequence[str]) -> pa.Table:
+    """Make the columns, without pictures, of records with their groups and clusters."""
+    columns: dict[str, Sequence[Any]] = {
         "id": [one.id for one in records],
         "type": [one.type for one in records],
         "question": [one.question for one in records],
@@ -61,8 +60,8 @@ def metadata_table(rows: Sequence[tuple[Record, str, str]]) -> pa.Table:
         "lang": [one.lang for one in records],
         "source": [one.source for one in records],
         "license": [one.license for one in records],
-        "group": [row[1] for row in rows],
-        "cluster": [row[2] for row in rows],
+        "group": groups,
+        "cluster": clusters,
         "extra": [_encode_extra(one.extra).decode() if one.extra else None for one in records],
     }
     return pa.table({name: pa.array(values, _TYPES[name]) for name, values in columns.items()})
