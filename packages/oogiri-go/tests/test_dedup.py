@@ -10,6 +10,7 @@ from oogiri_go._minhash import bands, grams, jaccard, minhash
 from oogiri_go._phash import LookIndex, look
 from oogiri_go._picture import open_rgb
 from oogiri_go._synthetic import encoded, picture, sentence
+from PIL import Image
 
 
 def answer(text, question="Why?", lang="en", image=None, star=None):
@@ -156,6 +157,9 @@ def test_other_pictures_look_different():
     looks = [look(picture(seed)) for seed in range(120)]
     assert not any(a.like(b) for at, a in enumerate(looks) for b in looks[:at])
     assert not look(picture(7).transpose(0)).like(look(picture(7)))
+    red, blue = (look(Image.new("RGB", (64, 48), colour)) for colour in ("red", "blue"))
+    assert red.dhash == blue.dhash  # plain surfaces have the same bits; their colours tell them apart
+    assert not red.like(blue)
 
 
 def test_the_index_finds_what_comparing_all_finds():
