@@ -183,7 +183,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     pa.set_io_thread_count(1)
     datasets.disable_progress_bars()
     count, pictures, seconds = (5_000, 20, 0.2) if arguments.quick else (COUNT, 400, 4.0)
-    rows = []
+    correct = True
+
+    def keep(rows: list[dict[str, Any]]) -> None:
+        nonlocal correct
+        append_rows(arguments.out, rows)
+        correct &= all(row["correct"] for row in rows)
+
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         paths = make_lines(folder, count)
@@ -193,20 +199,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         ours = {"oogiri_go": partial(ours_read, paths)}
         ours["datasets_map"] = partial(mapped, data)
         ours["datasets_end_to_end"] = partial(end_to_end, paths, folder / "cache")
-        rows += rows_of("read", ours, letters, count, size, seconds)
-        rows += rows_of("read_id_key", {"oogiri_go": partial(ours_keys, paths)}, letters, count, size, seconds)
-        rows += rows_of("build", {"oogiri_go": partial(ours_build, paths, folder)}, float(count), count, size, seconds)
+        keep(rows_of("read", ours, letters, count, size, seconds))
+        keep(rows_of("read_id_key", {"oogiri_go": partial(ours_keys, paths)}, letters, count, size, seconds))
+        keep(rows_of("build", {"oogiri_go": partial(ours_build, paths, folder)}, float(count), count, size, seconds))
         root = folder / "build"
         train, size = len(OogiriDataset(root)), sum(path.stat().st_size for path in (root / "data").glob("train-*"))
         theirs_columns(root, folder / "built")  # fills the peer's cache
         for op, mine, peer in (("columns", ours_columns, theirs_columns), ("records", ours_records, theirs_records)):
             pair = {"oogiri_go": partial(mine, root), "datasets_map": partial(peer, root, folder / "built")}
-            rows += rows_of(op, pair, float(train), train, size, seconds)
+            keep(rows_of(op, pair, float(train), train, size, seconds))
         archive = make_pictures(folder, pictures)
         pair = {"oogiri_go": partial(decode, archive, pictures), "pillow": partial(plain_decode, archive, pictures)}
-        rows += rows_of("decode_verify", pair, float(pictures), pictures, archive.stat().st_size, seconds)
-    append_rows(arguments.out, rows)
-    return 0 if all(row["correct"] for row in rows) else 1
+        keep(rows_of("decode_verify", pair, float(pictures), pictures, archive.stat().st_size, seconds))
+    return 0 if correct else 1
 
 
 if __name__ == "__main__":
