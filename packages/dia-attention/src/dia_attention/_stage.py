@@ -2,35 +2,38 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from sail_core.ops import recalibrate
+from sail_core.ops import pool, recalibrate
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 
-from ._blocks import Decompose
-from ._dia import DIA, Init
+from ._blocks import Adapter, Tail
+from ._gate import ChannelGate
 
 State = tuple[Tensor, ...]
 
 
 @dataclass(frozen=True)
 class AttachConfig:
-    """Everything that is needed to attach again: the arguments of ``attach`` with their defaults filled in."""
+    """Everything that is needed to attach again: the arguments of ``attach`` or ``share`` with their defaults."""
 
     name: str
     stages: tuple[int, ...]
-    reduction: int
-    init: Init
+    init: str
     check_finite: bool
     options: dict[str, Any]
+    per: Literal["stage", "block"] = "block"
+    share_norm: bool = True
+    folded: bool = False
 
 
 class Stage(nn.Module):
-    """The blocks of ``plain``, under their own names, and the cell, under the attention's name.
+    """The blocks of ``plain``, under their own names, and their attention, under the attention's name.
 
-    A block is taken apart by its adapter and not called as a module: hooks belong on the stage, on the cell (called
-    once a block, in order) or on the layers inside a block.
+    A block is taken apart by its adapter and not called as a module: hooks belong on the stage, on the attention (of a
+    shared one called once a block, in order) or on the layers inside a block.
 
     Iterating yields one function a block, which is how timm's gradient checkpointing runs a stage piece by piece: the
     first takes features, the last returns features, and in between the state travels with them. For that reason this
@@ -38,9 +41,9 @@ class Stage(nn.Module):
 
     Args:
         plain: The stage to take over; it keeps its blocks and comes back with ``detach``.
-        decompose: The decomposition of each block, in order.
-        cell: The shared cell.
-        config: What ``attach`` was called with.
+        adapters: That of each block, in order.
+        attentions: That of each block, in order. A module that occurs more than once is shared and registered once.
+        config: What ``attach`` or ``share`` was called with.
         path: The stage's path in the model, for messages.
     """
 
@@ -48,8 +51,8 @@ class Stage(nn.Module):
         self,
         plain: nn.Sequential,
         *,
-        decompose: tuple[Decompose, ...],
-        cell: DIA,
+        adapters: tuple[Adapter, ...],
+        attentions: tuple[nn.Module, ...],
         config: AttachConfig,
         path: str,
     ) -> None:
@@ -57,41 +60,61 @@ class Stage(nn.Module):
         self.block_names = tuple(plain._modules)  # named_children() would leave out a block that occurs twice
         for name, block in zip(self.block_names, plain, strict=True):
             self.add_module(name, block)
-        self.add_module(config.name, cell)
-        self.config, self.path = config, path
-        self._decompose = decompose
+        self.adapters, self.path = adapters, path
         self._plain = (plain,)  # in a tuple, so that it is no child
         self.training = plain.training
+        self.set_attentions(attentions, config)
 
-    @property
-    def cell(self) -> DIA:
-        """The shared cell."""
-        cell: DIA = getattr(self, self.config.name)
-        return cell
+    def set_attentions(self, attentions: tuple[nn.Module, ...], config: AttachConfig) -> None:
+        """Put in the attentions of all blocks, in place of those there may be."""
+        for name in [name for name in self._modules if name not in self.block_names]:
+            del self._modules[name]
+        self.config = config
+        if config.per == "stage":
+            self.add_module(config.name, attentions[0])
+        else:
+            self.add_module(config.name, nn.ModuleDict(dict(zip(self.block_names, attentions, strict=True))))
+        if config.per == "stage" and not config.share_norm and (norms := own_norms(attentions)):
+            named = dict(zip(self.block_names[1:], norms, strict=True))
+            self.add_module(f"{config.name}_norms", nn.ModuleDict(named))
+        # In a tuple, because a view with norms of its own has nothing else that is not registered already.
+        self.attentions = attentions
+
+    def train(self, mode: bool = True) -> "Stage":
+        """Set the mode, also of the views that are not registered."""
+        super().train(mode)
+        for attention in self.attentions:
+            for module in attention.modules():
+                module.training = mode
+        return self
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map features ``(B, C_in, H, W)`` to ``(B, C, H', W')``; the state starts at zero."""
+        """Map features ``(B, C_in, *K)`` to ``(B, C, *K')``; the state starts anew."""
         state: State = ()
         for index in range(len(self)):
             x, state = self._step(index, x, state)
         return x
 
     def _step(self, index: int, x: Tensor, state: State) -> tuple[Tensor, State]:
-        cell, block = self.cell, f"{self.path}.{self.block_names[index]}"
-        if x.ndim != 4:
+        attention, block = self.attentions[index], f"{self.path}.{self.block_names[index]}"
+        if x.ndim not in (4, 5):
             raise ValueError(f"{block}: expected features (B, C, H, W), got {tuple(x.shape)}")
-        branch, skip, tail = self._decompose[index](self[index], x)
-        if branch.ndim != 4 or branch.shape[1] != cell.channels:
-            expected = f"(B, {cell.channels}, H, W)"
-            raise ValueError(f"{block}: {self.config.name} expects a branch {expected}, got {tuple(branch.shape)}")
+        branch, skip, tail = self.adapters[index].decompose(self[index], x)
         if self.config.check_finite and not torch.isfinite(branch).all():
             raise ValueError(f"{block}: the residual branch holds NaN or infinity, found by check_finite=True")
-        state = state or cell.initial_state(branch)
+        if not isinstance(attention, ChannelGate):
+            return _finish(attention(branch), skip, tail), ()
+        if refusal := attention.refusal(branch):
+            raise ValueError(f"{block}: {self.config.name} {refusal}")
+        state = state or attention.initial_state(branch)
+        if attention.needs_skip:
+            if skip is None:
+                raise ValueError(f"{block}: {self.config.name} needs the skip, and this block has none")
+            state = (pool(skip), *state)
         if callable(tail):
-            gated, *after = recalibrate(branch, cell, state=state)
-            return tail(gated, skip), tuple(after)
-        y, *after = recalibrate(branch, cell, state=state, residual=skip, activation=tail)
-        return y, tuple(after)
+            gated, after = _split(recalibrate(branch, attention, state=state))
+            return tail(gated, skip), after
+        return _split(recalibrate(branch, attention, state=state, residual=skip, activation=tail))
 
     def __len__(self) -> int:
         return len(self.block_names)
@@ -107,7 +130,7 @@ class Stage(nn.Module):
     def _piece(self, index: int) -> Callable[[Any], Any]:
         def run(carried: Any) -> Any:
             x, *state = carried if index else (carried,)
-            if x.requires_grad and index and not torch.is_grad_enabled():
+            if state and x.requires_grad and not torch.is_grad_enabled():
                 raise RuntimeError(
                     f"{self.path}: reentrant checkpointing loses the gradient of the state of {self.config.name!r} "
                     "between blocks; use the non-reentrant kind (use_reentrant=False)"
@@ -124,3 +147,30 @@ class Stage(nn.Module):
             plain.add_module(name, self.get_submodule(name))
         plain.training = self.training
         return plain
+
+
+def own_norms(attentions: tuple[nn.Module, ...]) -> list[nn.ModuleDict]:
+    """Return, for each view after the first, the norms it does not share with the first, by their paths."""
+    shared = {id(module) for module in attentions[0].modules()}
+    return [
+        nn.ModuleDict(
+            {
+                path.replace(".", "_"): module
+                for path, module in attention.named_modules()
+                if isinstance(module, _NormBase) and id(module) not in shared
+            }
+        )
+        for attention in attentions[1:]
+        if attention is not attentions[0]
+    ]
+
+
+def _finish(branch: Tensor, skip: Tensor | None, tail: Tail) -> Tensor:
+    if callable(tail):
+        return tail(branch, skip)
+    y = branch if skip is None else branch + skip
+    return y if tail is None else torch.relu(y)
+
+
+def _split(output: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, State]:
+    return (output, ()) if isinstance(output, Tensor) else (output[0], output[1:])
