@@ -203,7 +203,7 @@ def _build(config: AttachConfig, path: str, plain: nn.Sequential | Stage, adapte
             at = path if config.per == "stage" else f"{path}.{name}"
             raise ValueError(f"{at}: {error}") from error
         attentions.append(module.train(plain.training))
-    return Stage(plain, adapters=adapters, attentions=tuple(attentions), config=config, path=path)
+    return Stage(plain, adapters=adapters, widths=tuple(widths), attentions=tuple(attentions), config=config, path=path)
 
 
 def build_attention(config: AttachConfig, width: int, *, device: torch.device, dtype: torch.dtype) -> nn.Module:
@@ -229,17 +229,13 @@ def _rows(stage: Stage) -> list[AttachRow]:
     top = f"{stage.path}.{stage.config.name}"
     if stage.config.per == "stage":
         parameters = {id(p): p.numel() for a in stage.attentions for p in a.parameters()}  # norms may be of each block
-        return [AttachRow(top, _channels(stage, 0), sum(parameters.values()), blocks)]
+        return [AttachRow(top, stage.widths[0], sum(parameters.values()), blocks)]
     return [
         AttachRow(
             f"{top}.{name}",
-            _channels(stage, index),
+            stage.widths[index],
             sum(p.numel() for p in stage.attentions[index].parameters()),
             (block,),
         )
         for index, (name, block) in enumerate(zip(stage.block_names, blocks, strict=True))
     ]
-
-
-def _channels(stage: Stage, index: int) -> int:
-    return stage.adapters[index].channels(stage[index])

@@ -33,13 +33,11 @@ class Adapter:
     channels: Callable[[Any], int]
     layers: Callable[[Any], tuple[str, ...]]
 
-    def decompose(self, block: nn.Module, x: Tensor) -> Parts:
-        """Compute branch, skip and tail of a block."""
-        assert self.parts is not None, "attach refuses such a block"
-        branch, skip, tail = self.parts(block, x)
+    def finish(self, block: nn.Module, z: Tensor) -> Tensor:
+        """Compute the branch from what ``parts`` returned in its place."""
         for name in self.last:
-            branch = getattr(block, name)(branch)
-        return branch, skip, tail
+            z = getattr(block, name)(z)
+        return z
 
 
 _ADAPTERS: dict[type[nn.Module], Adapter] = {}

@@ -79,6 +79,10 @@ class CBAM(nn.Module):
                 nn.init.zeros_(last)
             self.map_scale.fill_(4)
 
+    def refusal(self, branch: Tensor) -> str | None:
+        """Say why this attention cannot take the branch, or None."""
+        return None if branch.ndim == 4 else f"has a spatial kernel in two dimensions, got {tuple(branch.shape)}"
+
     def forward(self, x: Tensor) -> Tensor:
         """Map features ``(B, C, H, W)`` to features of the same shape."""
         if x.ndim != 4 or x.shape[1] != self.channels:

@@ -17,8 +17,8 @@ def convert_checkpoint(
     """Rename a checkpoint of the authors' code so that our networks load it and give its outputs.
 
     - ``"dianet"``: ``dia_resnet`` of DIANet, for ``cifar_resnet(depth, attention="dia")``.
-    - ``"lsas"``: ``lsas_senet`` of LSAS, CIFAR or ImageNet, any order, for ``attention="lsas", order=K``, or attached to
-      torchvision's ResNet.
+    - ``"lsas"``: ``lsas_senet`` of LSAS, of any order, CIFAR for ``attention="lsas", order=K``, ImageNet for the same
+      attached to torchvision's ResNet.
     - ``"ras"``: ``ras`` of RAS, for ``attention="ras"``.
     - ``"asr"``: ``resnet`` of ASR over SE, for ``attention="asr"``; with attention in both places attach ``"se"`` too.
       A checkpoint whose ASR was deployed and deleted is that of the plain network.
@@ -36,8 +36,8 @@ def convert_checkpoint(
 
     Example:
         >>> import torch
-        >>> convert_checkpoint({"module.layer1.0.w": torch.zeros(1, 8, 1, 1), "module.layer1.0.bn4.weight": torch.ones(8)},
-        ...                    "ras").keys()
+        >>> state = {"module.layer1.0.w": torch.zeros(1, 8, 1, 1), "module.layer1.0.bn4.weight": torch.ones(8)}
+        >>> convert_checkpoint(state, "ras").keys()
         dict_keys(['layer1.ras.0.w', 'layer1.ras.0.bn.weight'])
     """
     if kind not in _KINDS:

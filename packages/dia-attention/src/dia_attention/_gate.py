@@ -48,12 +48,6 @@ class ChannelGate(nn.Module):
         """Return the state before the first block of a stage, for features or pooled features of ``B`` samples."""
         return ()
 
-    def refusal(self, branch: Tensor) -> str | None:
-        """Say why this gate cannot take the branch ``(B, C, *K)``, or None."""
-        if branch.ndim < 3 or branch.shape[1] != self.channels:
-            return f"expects a branch (B, {self.channels}, H, W), got {tuple(branch.shape)}"
-        return None
-
     def forward(self, p: Tensor, *state: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Compute one block's gate, under autocast too in the dtype of the weights.
 
@@ -100,3 +94,10 @@ def reduced_width(channels: int, reduction: float) -> int:
     if not 1 <= reduction <= channels:
         raise ValueError(f"reduction={reduction} must lie in 1..{channels}, the width of the residual branch")
     return max(1, round(channels / reduction))
+
+
+def refusal_of(attention: nn.Module, branch: Tensor) -> str | None:
+    """Ask an attention why it cannot take a branch ``(B, C, *K)``; None if it can or has no ``refusal``."""
+    ask = getattr(attention, "refusal", None)
+    answer: str | None = ask(branch) if callable(ask) else None
+    return answer

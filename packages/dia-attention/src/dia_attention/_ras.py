@@ -79,9 +79,9 @@ class RAS(ChannelGate):
 
     def refusal(self, branch: Tensor) -> str | None:
         """Say why this gate cannot take the branch, or None."""
-        if self.bn.training and branch.ndim > 2 and branch.shape[0] == 1:
-            return "RAS normalises over the batch and cannot train on one sample; give at least two, or call eval()"
-        return super().refusal(branch)
+        if self.bn.training and branch.shape[0] == 1:
+            return "normalises over the batch and cannot train on one sample; give at least two, or call eval()"
+        return None
 
     def _gate(self, p: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
         return (ras_gate(p, self.w, self.b, self.bn),)
@@ -91,7 +91,8 @@ class RAS(ChannelGate):
         gate = AffineGate(self.channels, device=self.w.device, dtype=self.w.dtype)
         with torch.no_grad():
             mean, variance = self.bn.running_mean, self.bn.running_var
-            assert mean is not None and variance is not None, "RAS tracks its statistics"
+            assert mean is not None, "RAS tracks its statistics"
+            assert variance is not None, "RAS tracks its statistics"
             w, b = self.w.double(), self.b.double()
             slope = self.bn.weight.double() / (variance.double() + self.bn.eps).sqrt()
             gate.weight.copy_(w * w * slope)

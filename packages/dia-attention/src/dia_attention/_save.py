@@ -72,7 +72,7 @@ def load(path: str | PathLike[str], model: Model) -> Model:
     configs, tensors = _read(path)
     try:
         _attach_all(model, configs)
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: the saved attention does not fit this {type(model).__name__}: {error}") from error
     if wrong := _mismatch(model.state_dict(), tensors):
         detach(model)
@@ -84,14 +84,16 @@ def load(path: str | PathLike[str], model: Model) -> Model:
 def _attach_all(model: nn.Module, configs: list[AttachConfig]) -> None:
     try:
         for config in configs:
-            if config.name not in ATTENTIONS:
-                raise ValueError(f"unknown attention {config.name!r}")
-            options = fill_options(config.name, config.options)
-            apply(model, replace(config, stages=chosen_stages(model, config.stages), options=options, folded=False))
+            if config.name not in ATTENTIONS or config.per not in ("stage", "block"):
+                raise ValueError(f"unknown attention {config.name!r} per {config.per!r}")
+            if config.folded and config.name != "ras":
+                raise ValueError(f"a folded {config.name!r} has no gates")
+            stages, options = chosen_stages(model, config.stages), fill_options(config.name, config.options)
+            apply(model, replace(config, stages=stages, options=options, folded=False))
             if config.folded:
                 for stage in attached_stages(model).values():
                     fold_stage(stage)
-    except (KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError):
         if attached_configs(model):
             detach(model)
         raise
@@ -114,7 +116,10 @@ def _read(path: str | PathLike[str]) -> tuple[list[AttachConfig], dict[str, Tens
             metadata = file.metadata() or {}
             if _KEY not in metadata:
                 raise ValueError(f"{path}: not written by dia_attention.save (no {_KEY!r} in its metadata)")
-            configs = [AttachConfig(**fields) for fields in json.loads(metadata[_KEY])]
+            described = json.loads(metadata[_KEY])
+            if not isinstance(described, list) or not described:
+                raise ValueError(f"{path}: the description of the attention in its metadata is damaged")
+            configs = [AttachConfig(**fields) for fields in described]
             return configs, {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise ValueError(f"{path}: not a whole safetensors file ({error})") from error

@@ -1,6 +1,7 @@
 """One attention in several blocks, each block with norms of its own."""
 
 import copy
+from collections.abc import Iterator
 
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
@@ -23,3 +24,15 @@ def with_own_norms(module: nn.Module) -> nn.Module:
         for name, child in module._modules.items()
     }
     return view
+
+
+def norms_apart(view: nn.Module, original: nn.Module, path: str = "") -> Iterator[tuple[str, nn.Module, str]]:
+    """Yield path (with underscores), container and key of every norm that a view has for itself."""
+    for key, child in view._modules.items():
+        other, at = original._modules[key], f"{path}_{key}" if path else key
+        if child is None or other is None or child is other:
+            continue
+        if isinstance(child, _NormBase):
+            yield at, view, key
+        else:
+            yield from norms_apart(child, other, at)

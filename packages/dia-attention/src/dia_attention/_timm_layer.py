@@ -10,7 +10,7 @@ from sail_core.ops import recalibrate
 from torch import Tensor, nn
 
 from ._attach import ATTENTIONS, fill_options
-from ._gate import ChannelGate
+from ._gate import ChannelGate, refusal_of
 
 _STATELESS = ("cbam", "eca", "lsas", "ras", "se")
 
@@ -21,7 +21,7 @@ class TimmAttention(nn.Module):
     Args:
         channels: Width of the features.
         name: ``"se"``, ``"eca"``, ``"cbam"``, ``"ras"`` or ``"lsas"``.
-        rd_ratio: Hidden width divided by ``channels``; None is the gate's own, and gates without hidden layer have none.
+        rd_ratio: Hidden width divided by ``channels``; None is the gate's own.
         rd_channels: The hidden width itself, in place of ``rd_ratio``.
         options: Of the gate.
         device: Of the parameters.
@@ -49,11 +49,11 @@ class TimmAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map features ``(B, C, H, W)`` to features of the same shape."""
+        if refusal := refusal_of(self.gate, x):
+            raise ValueError(f"{type(self.gate).__name__} {refusal}")
         if not isinstance(self.gate, ChannelGate):
             attended: Tensor = self.gate(x)
             return attended
-        if refusal := self.gate.refusal(x):
-            raise ValueError(refusal)
         y = recalibrate(x, self.gate)
         assert isinstance(y, Tensor), "the gate is stateless"
         return y

@@ -1,5 +1,7 @@
-"""timm: its ResNet blocks (ResNet, ResNeXt, Wide ResNet and variants), those of ResNetV2, and for ASR alone ViT,
-ConvNeXt and RepVGG; and the models ``diaresnet50``, ``lsasresnet50`` and ``asrresnet50`` in timm's registry.
+"""timm: adapters for its blocks, and models for its registry.
+
+Importing this registers ``diaresnet50``, ``lsasresnet50`` and ``asrresnet50``. The blocks are those of ResNet (ResNeXt,
+Wide ResNet, variants) and ResNetV2, and for ASR alone those of ViT, ConvNeXt and RepVGG.
 
 DropBlock, anti-aliasing and stochastic depth keep their places; stochastic depth drops the gated branch, as it does
 with timm's own attention. ``set_grad_checkpointing`` works block by block, with the non-reentrant checkpoints that are
