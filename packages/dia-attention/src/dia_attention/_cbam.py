@@ -37,7 +37,7 @@ class CBAM(nn.Module):
         >>> import torch
         >>> attention = CBAM(64)
         >>> sum(parameter.numel() for parameter in attention.parameters())
-        612
+        680
         >>> attention(torch.randn(2, 64, 5, 7)).shape
         torch.Size([2, 64, 5, 7])
     """
@@ -67,13 +67,16 @@ class CBAM(nn.Module):
         )
         scale = torch.empty((), device=device, dtype=dtype) if init == "identity" else None
         self.register_buffer("map_scale", scale)
-        self.reset_parameters()
+        self._start()
 
-    @torch.no_grad()
     def reset_parameters(self) -> None:
         """Draw the parameters anew; call it after ``to_empty`` on a model built on the meta device."""
         for layer in (self.channel.fc1, self.channel.fc2, *self.spatial):
             layer.reset_parameters()
+        self._start()
+
+    @torch.no_grad()
+    def _start(self) -> None:
         if self.map_scale is not None:
             for last in (self.channel.fc2.weight, self.channel.fc2.bias, self.spatial[1].weight):
                 nn.init.zeros_(last)

@@ -59,11 +59,14 @@ class ECA(ChannelGate):
             raise ValueError(f"kernel_size={kernel_size} must be odd and positive")
         padding = kernel_size // 2
         self.conv = nn.Conv1d(1, 1, kernel_size, padding=padding, bias=False, device=device, dtype=dtype)
-        self.reset_parameters()
+        self._start()
 
     def reset_parameters(self) -> None:
         """Draw the parameters anew; call it after ``to_empty`` on a model built on the meta device."""
         self.conv.reset_parameters()
+        self._start()
+
+    def _start(self) -> None:
         if self.init == "identity":
             nn.init.zeros_(self.conv.weight)
         self._make_identity(0.5)

@@ -76,13 +76,16 @@ class LSAS(ChannelGate):
             )
         self.w = nn.Parameter(torch.empty(order, channels, device=device, dtype=dtype))
         self.b = nn.Parameter(torch.empty(order, channels, device=device, dtype=dtype))
-        self.reset_parameters()
+        self._start()
 
-    @torch.no_grad()
     def reset_parameters(self) -> None:
         """Draw the parameters anew; call it after ``to_empty`` on a model built on the meta device."""
         if callable(reset := getattr(self.base, "reset_parameters", None)):
             reset()
+        self._start()
+
+    @torch.no_grad()
+    def _start(self) -> None:
         self.w.fill_(0.5)
         self.b.fill_(-0.5)
         zeros = torch.zeros(1, self.channels, device=self.w.device, dtype=self.w.dtype)

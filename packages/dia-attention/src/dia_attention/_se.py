@@ -55,12 +55,15 @@ class SE(ChannelGate):
         hidden = reduced_width(channels, reduction)
         self.fc1 = nn.Linear(channels, hidden, device=device, dtype=dtype)
         self.fc2 = nn.Linear(hidden, channels, device=device, dtype=dtype)
-        self.reset_parameters()
+        self._start()
 
     def reset_parameters(self) -> None:
         """Draw the parameters anew; call it after ``to_empty`` on a model built on the meta device."""
         self.fc1.reset_parameters()
         self.fc2.reset_parameters()
+        self._start()
+
+    def _start(self) -> None:
         if self.init == "identity":
             nn.init.zeros_(self.fc2.weight)
             nn.init.zeros_(self.fc2.bias)
