@@ -18,11 +18,14 @@ References:
       arXiv 2304.06345.
 """
 
+from functools import reduce
+
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from ._base import Base, build_base
+from ._config import AttachConfig
 from .functional import asr_attention
 
 
@@ -52,6 +55,8 @@ class ASR(nn.Module):
         >>> attention().shape
         torch.Size([64])
     """
+
+    config: AttachConfig
 
     def __init__(
         self,
@@ -92,9 +97,10 @@ class ASR(nn.Module):
 
     def forward(self) -> Tensor:
         """Return v ``(C,)``."""
-        v = asr_attention(self.psi[0], self.attention[0])
-        for psi, attention in zip(self.psi[1:], self.attention[1:], strict=True):
-            v = v * asr_attention(psi, attention)
+        first, *others = (
+            asr_attention(psi, attention) for psi, attention in zip(self.psi.unbind(), self.attention, strict=True)
+        )
+        v = reduce(torch.mul, others, first)
         if v.shape != (self.channels,):
             name = type(self.attention[0]).__name__
             raise ValueError(f"ASR over {name}: expected a gate (1, {self.channels}) for (1, {self.channels})")

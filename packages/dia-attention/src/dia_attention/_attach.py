@@ -13,6 +13,7 @@ from ._attach_asr import attach_asr
 from ._base import call_with_width
 from ._blocks import Adapter
 from ._cbam import CBAM
+from ._config import AttachConfig
 from ._dia import DIA
 from ._eca import ECA
 from ._find import asr_layers, attached_stages, chosen_stages, stages_in
@@ -22,7 +23,7 @@ from ._ras import RAS
 from ._report import AttachReport, AttachRow
 from ._se import SE
 from ._sharing import with_own_norms
-from ._stage import AttachConfig, Stage
+from ._stage import Stage
 from ._step import StepGate
 
 ATTENTIONS: dict[str, type[nn.Module]] = {

@@ -5,10 +5,11 @@ from fnmatch import fnmatchcase
 from torch import nn
 
 from ._asr import ASR
+from ._config import AttachConfig
 from ._find import asr_layers, stages_in
 from ._host import GUEST, affine_names, host, raw, width_of
 from ._report import AttachReport, AttachRow
-from ._stage import AttachConfig, Stage
+from ._stage import Stage
 
 
 def attach_asr(model: nn.Module, config: AttachConfig) -> AttachReport:

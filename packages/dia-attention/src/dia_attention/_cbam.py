@@ -78,7 +78,9 @@ class CBAM(nn.Module):
     @torch.no_grad()
     def _start(self) -> None:
         if self.map_scale is not None:
-            for last in (self.channel.fc2.weight, self.channel.fc2.bias, self.spatial[1].weight):
+            norm = self.spatial[1]
+            assert isinstance(norm, nn.BatchNorm2d), "built above"
+            for last in (self.channel.fc2.weight, self.channel.fc2.bias, norm.weight):
                 nn.init.zeros_(last)
             self.map_scale.fill_(4)
 

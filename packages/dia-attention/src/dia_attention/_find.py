@@ -6,8 +6,9 @@ from torch import nn
 
 from ._asr import ASR
 from ._blocks import Adapter, find_adapter
-from ._host import GUEST, Host
-from ._stage import AttachConfig, Stage
+from ._config import AttachConfig
+from ._host import GUEST, Host, guest_of
+from ._stage import Stage
 
 Found = tuple[str, nn.Sequential | Stage, tuple[Adapter, ...]]
 
@@ -62,7 +63,7 @@ def asr_layers(model: nn.Module) -> dict[str, nn.Module]:
     Raises:
         ValueError: A layer was converted to another class after ``attach`` and lost its ASR.
     """
-    layers = {}
+    layers: dict[str, nn.Module] = {}
     for path, module in model.named_modules():
         if isinstance(module, Host):
             layers[path] = module
@@ -76,10 +77,6 @@ def asr_layers(model: nn.Module) -> dict[str, nn.Module]:
 
 def attached_configs(model: nn.Module) -> list[AttachConfig]:
     """Return what ``attach`` or ``share`` was called with: none, one, or ASR and another, in that order."""
-    guests = [layer._modules[GUEST] for layer in asr_layers(model).values()]
-    return (
-        [guest.config for guest in guests[:1]]
-        + [  # type: ignore[union-attr, misc]
-            stage.config for stage in list(attached_stages(model).values())[:1]
-        ]
-    )
+    guests = [guest_of(layer) for layer in asr_layers(model).values()]
+    stages = list(attached_stages(model).values())
+    return [guest.config for guest in guests[:1]] + [stage.config for stage in stages[:1]]

@@ -1,7 +1,8 @@
 """Layers whose affine ASR scales: a layer becomes a host in place, keeps its keys, and gives up its guest by ``fuse``.
 
 A host is the same object with a subclass of its class, in which ``weight`` and ``bias`` are read as v ⊙ weight and
-v ⊙ bias. Every forward of the host library that reads them, and every fusion (RepVGG's), sees the scaled affine.
+v ⊙ bias. Every forward of the host library that reads them, and every fusion (RepVGG's), sees the scaled affine;
+BatchNorm, which is where ASR goes in training at scale, has a forward of its own that computes v once.
 """
 
 from functools import cache
@@ -9,7 +10,8 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import SyncBatchNorm, _NormBase
+from torch.nn import functional as F
+from torch.nn.modules.batchnorm import SyncBatchNorm, _BatchNorm, _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from ._asr import ASR
@@ -17,7 +19,7 @@ from ._asr import ASR
 GUEST = "asr"
 
 
-class Host:
+class Host(nn.Module):
     """Mixed into the class of a layer that has an ASR guest."""
 
     scaled: ClassVar[tuple[str, ...]]
@@ -27,7 +29,7 @@ class Host:
         """Multiply v into the affine and become the plain layer again, the same object; timm calls this too."""
         layer: Any = self
         with torch.no_grad():
-            v = exact(layer)
+            v = guest_of(layer)().double()
             for name in self.scaled:
                 value = raw(layer, name)
                 if value is not None:
@@ -60,6 +62,11 @@ def affine_names(layer: nn.Module) -> tuple[str, ...]:
     raise ValueError(f"ASR goes into norms, LayerScale, Linear and Conv, not into a {name}")
 
 
+def plain_type(layer: nn.Module) -> type[nn.Module]:
+    """Return the class of a layer as it was without a guest."""
+    return layer.plain if isinstance(layer, Host) else type(layer)
+
+
 def width_of(layer: nn.Module) -> int:
     """Return the number of channels that the layer's affine scales."""
     return int(raw(layer, affine_names(layer)[0]).shape[0])
@@ -68,7 +75,7 @@ def width_of(layer: nn.Module) -> int:
 def host(layer: nn.Module, guest: ASR) -> None:
     """Give a layer its guest, in place."""
     layer.add_module(GUEST, guest)
-    layer.__class__ = _host_class(type(layer), affine_names(layer))
+    layer.__class__ = _host_class(type(layer), affine_names(layer))  # type: ignore[arg-type]
 
 
 def evict(layer: nn.Module) -> nn.Module:
@@ -83,12 +90,11 @@ def raw(layer: nn.Module, name: str) -> Any:
     return layer._parameters[name] if name in layer._parameters else layer._buffers.get(name)
 
 
-def exact(layer: nn.Module) -> Tensor:
-    """Return v of a host in float64, rounded once from what the layer computes."""
-    guest: ASR = layer._modules[GUEST]  # type: ignore[assignment]
-    device = guest.psi.device.type
-    with torch.autocast(device, enabled=False):
-        return guest().double()
+def guest_of(layer: nn.Module) -> ASR:
+    """Return the guest of a host."""
+    guest = layer._modules[GUEST]
+    assert isinstance(guest, ASR), "a host has one"
+    return guest
 
 
 def along(v: Tensor, value: Tensor) -> Tensor:
@@ -99,13 +105,38 @@ def along(v: Tensor, value: Tensor) -> Tensor:
 def _property(name: str) -> property:
     def scaled(layer: nn.Module) -> Tensor | None:
         value = layer._parameters[name] if name in layer._parameters else layer._buffers[name]
-        return None if value is None else along(layer._modules[GUEST](), value) * value  # type: ignore[misc]
+        return None if value is None else along(guest_of(layer)(), value) * value
 
     return property(scaled)
+
+
+def _batch_norm(layer: Any, x: Tensor) -> Tensor:
+    """Do what BatchNorm does, with v computed once for weight and bias."""
+    layer._check_input_dim(x)
+    factor = 0.0 if layer.momentum is None else layer.momentum
+    tracked = layer.track_running_stats
+    if layer.training and tracked:
+        layer.num_batches_tracked.add_(1)
+        if layer.momentum is None:
+            factor = 1.0 / float(layer.num_batches_tracked)
+    v, weight, bias = guest_of(layer)(), layer._parameters["weight"], layer._parameters["bias"]
+    y: Tensor = F.batch_norm(
+        x,
+        layer.running_mean if tracked or not layer.training else None,
+        layer.running_var if tracked or not layer.training else None,
+        v * weight,
+        None if bias is None else v * bias,
+        layer.training or layer.running_mean is None,
+        factor,
+        layer.eps,
+    )
+    return y
 
 
 @cache
 def _host_class(plain: type[nn.Module], scaled: tuple[str, ...]) -> type[nn.Module]:
     members: dict[str, Any] = {name: _property(name) for name in scaled}
+    if plain.forward is _BatchNorm.forward:
+        members["forward"] = _batch_norm
     members |= {"scaled": scaled, "plain": plain, "__module__": __name__, "__doc__": plain.__doc__}
     return type(f"ASR{plain.__name__}", (Host, plain), members)

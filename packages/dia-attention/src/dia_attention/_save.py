@@ -13,9 +13,9 @@ from sail_core.runs import write_atomic
 from torch import Tensor, nn
 
 from ._attach import ATTENTIONS, apply, detach, fill_options
+from ._config import AttachConfig
 from ._find import attached_configs, attached_stages, chosen_stages
 from ._fold import fold_stage
-from ._stage import AttachConfig
 
 _KEY = "dia_attention"
 Model = TypeVar("Model", bound=nn.Module)

@@ -7,9 +7,9 @@ from typing import Any, Literal
 from torch import nn
 
 from ._attach import ATTENTIONS, apply, fill_options
+from ._config import AttachConfig
 from ._find import chosen_stages
 from ._report import AttachReport
-from ._stage import AttachConfig
 
 _SHARED = ("cbam", "eca", "lsas", "ras", "se", "step")
 

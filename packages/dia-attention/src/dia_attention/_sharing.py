@@ -19,10 +19,7 @@ def with_own_norms(module: nn.Module) -> nn.Module:
     if isinstance(module, _NormBase):
         return copy.deepcopy(module)
     view = copy.copy(module)
-    view._modules = {
-        name: None if child is None else with_own_norms(child)  # type: ignore[misc]
-        for name, child in module._modules.items()
-    }
+    view._modules = {name: None if child is None else with_own_norms(child) for name, child in module._modules.items()}
     return view
 
 

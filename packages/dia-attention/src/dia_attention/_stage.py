@@ -1,33 +1,19 @@
 """A stage of residual blocks that threads the state of one shared attention cell through its blocks."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from sail_core.ops import pool, recalibrate
 from torch import Tensor, nn
 
 from ._blocks import Adapter, Tail
+from ._config import AttachConfig
 from ._gate import ChannelGate, refusal_of
 from ._sharing import norms_apart
 from ._tail import early_means, finish_early, last_pointwise
 
 State = tuple[Tensor, ...]
-
-
-@dataclass(frozen=True)
-class AttachConfig:
-    """Everything that is needed to attach again: the arguments of ``attach`` or ``share`` with their defaults."""
-
-    name: str
-    stages: tuple[int, ...]
-    init: str
-    check_finite: bool
-    options: dict[str, Any]
-    per: Literal["stage", "block"] = "block"
-    share_norm: bool = True
-    folded: bool = False
 
 
 class Stage(nn.Module):

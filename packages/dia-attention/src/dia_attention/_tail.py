@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ._blocks import Adapter, Tail
+from ._host import plain_type
 
 
 class Last(NamedTuple):
@@ -32,7 +33,7 @@ def last_pointwise(adapter: Adapter, block: nn.Module) -> Last | None:
     if torch.is_grad_enabled() or not adapter.last or len(adapter.last) > 2:
         return None
     conv, norm = getattr(block, adapter.last[0]), getattr(block, adapter.last[1]) if adapter.last[1:] else nn.Identity()
-    if not isinstance(conv, nn.Conv2d) or type(conv).forward is not nn.Conv2d.forward:
+    if not isinstance(conv, nn.Conv2d) or plain_type(conv).forward is not nn.Conv2d.forward:
         return None
     plain = set(conv.kernel_size) == set(conv.stride) == {1} and conv.groups == 1 and conv.padding in ((0, 0), "valid")
     if not plain or _watched(conv) or _watched(norm):
@@ -52,20 +53,17 @@ def _affine(norm: nn.Module, conv: nn.Conv2d) -> tuple[Tensor, Tensor] | None:
     if isinstance(norm, nn.Identity):
         ones = conv.weight.new_ones(conv.out_channels)
         return ones, torch.zeros_like(ones)
-    frozen = type(norm).__name__.startswith("FrozenBatchNorm2d")
-    if not frozen and (norm.training or not isinstance(norm, _BatchNorm) or not _plain_forward(norm)):
+    kind = plain_type(norm)
+    frozen = kind.__name__ == "FrozenBatchNorm2d"
+    if not frozen and (norm.training or not isinstance(norm, _BatchNorm) or kind.forward is not _BatchNorm.forward):
         return None
     mean, variance, eps = norm.running_mean, norm.running_var, norm.eps
     if not isinstance(mean, Tensor) or not isinstance(variance, Tensor):
         return None
     s = (variance + eps).rsqrt()  # type: ignore[operator]
     weight, bias = norm.weight, norm.bias
-    s = s if weight is None else s * weight
-    return s, torch.addcmul(torch.zeros_like(s) if bias is None else bias, s, mean, value=-1)  # type: ignore[arg-type]
-
-
-def _plain_forward(norm: nn.Module) -> bool:
-    return type(norm).forward in (_BatchNorm.forward, nn.BatchNorm2d.forward)
+    s = s * weight if isinstance(weight, Tensor) else s
+    return s, torch.addcmul(bias if isinstance(bias, Tensor) else torch.zeros_like(s), s, mean, value=-1)
 
 
 def early_means(last: Last, u: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ._cbam import CBAM
 from ._find import asr_layers, attached_stages
 from ._gate import ChannelGate
-from ._host import GUEST
+from ._host import guest_of
 
 
 @contextmanager
@@ -76,7 +76,7 @@ def _report_gate(fn: Callable[[str, Tensor], None], served: list[str]) -> Callab
 
 def _report_vector(fn: Callable[[str, Tensor], None], path: str) -> Callable[[nn.Module, Any, Any], None]:
     def hook(layer: nn.Module, inputs: Any, output: Tensor) -> None:
-        v: Tensor = layer._modules[GUEST]().detach()  # type: ignore[misc]
+        v = guest_of(layer)().detach()
         fn(path, v.expand(inputs[0].shape[0], -1))
 
     return hook

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from monai.networks.nets.resnet import ResNetBlock, ResNetBottleneck  # type: ignore[import-untyped]
+from monai.networks.nets.resnet import ResNetBlock, ResNetBottleneck
 from torch import Tensor
 
 from dia_attention._blocks import Parts, register_block_adapter, relu_tail

@@ -16,7 +16,7 @@ from typing import Any
 from timm.models import register_model
 from timm.models.byobnet import RepVggBlock
 from timm.models.convnext import ConvNeXtBlock
-from timm.models.resnet import BasicBlock, Bottleneck, ResNet, resnet50
+from timm.models.resnet import BasicBlock, Bottleneck, resnet50
 from timm.models.resnetv2 import Bottleneck as PostNormBottleneck
 from timm.models.resnetv2 import PreActBasic, PreActBottleneck
 from timm.models.vision_transformer import Block
@@ -92,25 +92,25 @@ register_block_adapter(ConvNeXtBlock, None, layers=lambda block: ("mlp.fc2",))
 register_block_adapter(RepVggBlock, None, layers=lambda block: ("conv_kxk.bn",))
 
 
-def _attached(name: str, pretrained: bool, options: dict[str, Any]) -> ResNet:
-    net = resnet50(pretrained=pretrained, **options)
-    attach(net, name, init="identity" if pretrained else "paper", **({"reduction": 20} if name == "dia" else {}))
+def _with_attention(name: str, *, pretrained: bool, model: dict[str, Any], **options: Any) -> nn.Module:
+    net: nn.Module = resnet50(pretrained=pretrained, **model)
+    attach(net, name, init="identity" if pretrained else "paper", **options)
     return net
 
 
 @register_model
-def diaresnet50(pretrained: bool = False, **kwargs: Any) -> ResNet:
+def diaresnet50(pretrained: bool = False, **kwargs: Any) -> nn.Module:
     """ResNet-50 with DIA in every stage, r = 20; on pretrained weights of ResNet-50 it starts as identity."""
-    return _attached("dia", pretrained, kwargs)
+    return _with_attention("dia", pretrained=pretrained, model=kwargs, reduction=20)
 
 
 @register_model
-def lsasresnet50(pretrained: bool = False, **kwargs: Any) -> ResNet:
+def lsasresnet50(pretrained: bool = False, **kwargs: Any) -> nn.Module:
     """ResNet-50 with LSAS over SE in its last two stages; on pretrained weights it starts as identity."""
-    return _attached("lsas", pretrained, kwargs)
+    return _with_attention("lsas", pretrained=pretrained, model=kwargs)
 
 
 @register_model
-def asrresnet50(pretrained: bool = False, **kwargs: Any) -> ResNet:
+def asrresnet50(pretrained: bool = False, **kwargs: Any) -> nn.Module:
     """ResNet-50 with ASR over SE, which ``reparameterize_model`` folds; on pretrained weights it starts as identity."""
-    return _attached("asr", pretrained, kwargs)
+    return _with_attention("asr", pretrained=pretrained, model=kwargs)
