@@ -10,6 +10,7 @@ from ._digits import CLASSES, digits, digits_test
 from ._splits import Data, Split, to_float
 
 _INK = 0.25  # share of ink from which a pixel belongs to the mask
+_CONTRAST = 0.5  # of the background, so that a small net finds the digit in a short training
 _ORDERS = {"train": 1, "validation": 2, "test": 3}  # draws of one seed that must not coincide
 
 
@@ -43,8 +44,8 @@ def composites_test(pictures: Split, *, size: int) -> tuple[Split, Tensor]:
 def paste(source: Split, pictures: Split, *, seed: int, order: str, size: int) -> tuple[Split, Tensor]:
     """Put each digit at a random place of a random background crop.
 
-    With t in [0, 1] the share of ink, image = (1 - t) background + t ink; the ink is white on a dark background and
-    black on a bright one.
+    With t in [0, 1] the share of ink, image = (1 - t) background / 2 + t ink; the ink is white on a dark background and
+    black on a bright one, and the background has half its contrast.
 
     Args:
         source: Digits `(N, 1, 8, 8)` in [-1, 1].
@@ -74,7 +75,7 @@ def paste(source: Split, pictures: Split, *, seed: int, order: str, size: int) -
     images, masks = torch.empty(count, 3, size, size), torch.zeros(count, size, size, dtype=torch.bool)
     for n in range(count):
         crop = pictures.images[rows[n], :, tops[n] : tops[n] + size, lefts[n] : lefts[n] + size]
-        images[n] = to_float(crop)
+        images[n] = _CONTRAST * to_float(crop)
         place = (slice(down[n], down[n] + side), slice(right[n], right[n] + side))
         ink = (source.images[n, 0] + 1) / 2
         beneath = images[n][(slice(None), *place)]

@@ -218,7 +218,9 @@ def _look_inside(
     if gates:
         shown = {name: _mean_over_seeds(found) for name, found in correlation.items()}
         looks["stripes"] = plots.stripes({name: list(found[0].values())[-1] for name, found in gates.items()})
-        looks["gate-correlation"] = plots.correlations({name: shown[name] for name in ("SE", "DIA") if name in shown} or shown)
+        looks["gate-correlation"] = plots.correlations(
+            {name: shown[name] for name in ("SE", "DIA") if name in shown} or shown
+        )
         looks["gate-histogram"] = plots.gate_histogram({name: found[0] for name, found in gates.items()})
     looks["stiffness"] = plots.stiffness_depth(curves)
     looks["gradients"] = plots.gradient_depth(

@@ -68,11 +68,11 @@ def grad_cam(
     try:
         with torch.enable_grad():
             logits = model(images.detach().requires_grad_())  # so that A has a graph where the weights are frozen
+            chosen = logits.argmax(1) if labels is None else labels
+            (features,) = seen
+            (gradient,) = torch.autograd.grad(logits.gather(1, chosen[:, None]).sum(), features)
     finally:
         hook.remove()
-    chosen = logits.argmax(1) if labels is None else labels
-    (features,) = seen
-    (gradient,) = torch.autograd.grad(logits.gather(1, chosen[:, None]).sum(), features)
     maps = torch.relu((gradient.mean((2, 3), keepdim=True) * features).sum(1, keepdim=True)).detach()
     maps = interpolate(maps, images.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
     return maps / maps.amax((1, 2), keepdim=True).clamp_min(torch.finfo(maps.dtype).tiny)

@@ -72,7 +72,9 @@ def secant_index(x: Tensor, f: Tensor) -> Tensor:
         tensor([3., 3.])
     """
     if x.shape != f.shape or x.ndim < 2 or len(x) < 2:
-        raise ValueError(f"expected states and right-hand sides (T >= 2, N, ...), got {tuple(x.shape)}, {tuple(f.shape)}")
+        raise ValueError(
+            f"expected states and right-hand sides (T >= 2, N, ...), got {tuple(x.shape)}, {tuple(f.shape)}"
+        )
     return _norm(f.diff(dim=0), 2) / (_norm(x.diff(dim=0), 2) + _EPS)
 
 
@@ -120,11 +122,13 @@ def spectral_norm(f: Callable[[Tensor], Tensor], x: Tensor, *, iterations: int =
         raise ValueError(f"iterations={iterations} must be at least 1")
     generator = torch.Generator().manual_seed(seed)
     direction = torch.randn(x.shape, generator=generator).to(x)
-    _, pull = torch.func.vjp(f, x)
+    value, pull = torch.func.vjp(f, x)
+    # pull(u) = J^T u is linear in u, so that its own derivative pulls a direction v to J v
+    _, push = torch.func.vjp(lambda u: pull(u)[0], torch.zeros_like(value))
     norm = x.new_zeros(len(x))
     for _ in range(iterations):
         direction = direction / (_spread(_norm(direction, 1), x) + _EPS)
-        _, pushed = torch.func.jvp(f, (x,), (direction,))
+        (pushed,) = push(direction)
         norm = _norm(pushed, 1)
         (direction,) = pull(pushed)
     return norm.detach()

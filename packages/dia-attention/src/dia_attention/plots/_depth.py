@@ -42,7 +42,7 @@ def gate_histogram(networks: Mapping[str, Mapping[str, Tensor]], *, bins: int = 
     with figure_style():
         columns = min(3, len(networks))
         rows = -(-len(networks) // columns)
-        figure = new_figure(3.2 * columns + 0.8, 2.3 * rows + 0.3)
+        figure = new_figure(3.2 * columns + 0.8, 2.5 * rows + 0.3)
         panels = figure.subplots(rows, columns, squeeze=False, sharey=True)
         for axis in panels.flat[len(networks) :]:
             axis.set_visible(False)
@@ -64,6 +64,7 @@ def gate_histogram(networks: Mapping[str, Mapping[str, Tensor]], *, bins: int = 
             axis.set_xticks(range(1, len(gates) + 1), [_short(path) for path in gates], rotation=90, fontsize=8)
             axis.set_title(name)
             axis.grid(visible=False)
+            axis.set_xlabel("block (stage.block)")
         for axis in panels[:, 0]:
             axis.set_ylabel("gate")
         figure.colorbar(image, ax=panels.ravel().tolist(), label="√ share of the block's gates", shrink=0.9)
