@@ -100,7 +100,8 @@ def stiffness_depth(curves: Mapping[str, Sequence[StiffnessCurve]]) -> Figure:
                 axis.set_title(_MEASURES[curve.measure], fontsize=11)
                 axis.set_xticks(places, [_short(path) for path in curve.paths], rotation=90, fontsize=8)
                 axis.set_xlabel("block (stage.block)")
-                axis.set_yscale("log")
+                if (curve.mean > 0).any():  # with one block a stage there is no secant, and no logarithm of it
+                    axis.set_yscale("log")
         handles = [key(color=colour, marker="o", markersize=3.5) for colour in shade.values()]
         figure.legend(handles, list(shade), loc="outside lower center", ncols=len(shade))
     return figure
