@@ -97,10 +97,9 @@ class ASR(nn.Module):
 
     def forward(self) -> Tensor:
         """Return v ``(C,)``."""
-        first, *others = (
-            asr_attention(psi, attention) for psi, attention in zip(self.psi.unbind(), self.attention, strict=True)
-        )
-        v = reduce(torch.mul, others, first)
+        vectors = (self.psi.squeeze(0),) if self.stack == 1 else self.psi.unbind()
+        factors = [asr_attention(psi, attention) for psi, attention in zip(vectors, self.attention, strict=True)]
+        v = reduce(torch.mul, factors)
         if v.shape != (self.channels,):
             name = type(self.attention[0]).__name__
             raise ValueError(f"ASR over {name}: expected a gate (1, {self.channels}) for (1, {self.channels})")

@@ -90,7 +90,7 @@ def attach(
     Raises:
         ValueError: The name, a stage, ``init`` or an option is out of range, the model has no residual stage, a
             block cannot take attention, or an attention is attached already. The model is then unchanged.
-        TypeError: The attention has no such option.
+        TypeError: The attention has no such option, or ``stages`` and ``layers`` are both given.
 
     Example:
         >>> from dia_attention import attach, cifar_resnet
@@ -107,10 +107,13 @@ def attach(
         raise ValueError(f"unknown attention {name!r}; did you mean {close[0]!r}? Known: {list_attentions()}")
     filled = fill_options(name, options)
     late = name == "lsas"
+    if stages is not None and filled.get("layers") is not None:
+        raise TypeError("give ASR its stages or its layers, not both")
     start = init or str(inspect.signature(ATTENTIONS[name]).parameters["init"].default)
+    whole = filled.get("layers") is not None  # which names its own places
     config = AttachConfig(
         name,
-        chosen_stages(model, stages, late=late),
+        () if whole else chosen_stages(model, stages, late=late),
         start,
         check_finite,
         filled,

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from ._find import asr_layers, attached_stages
-from ._host import Host, width_of
+from ._host import Host, plain_type, width_of
 from ._ras import RAS
 from ._stage import Stage
 
@@ -97,20 +97,20 @@ def _compare(path: str, before: nn.Module, after: nn.Module, x: Tensor) -> None:
         return
     before, after = copy.deepcopy(before).eval(), after.eval()
     x = x.to(device=like.device, dtype=like.dtype)
-    worst, allowed = 0.0, _TOLERANCE[like.dtype]
+    allowed = _TOLERANCE[like.dtype]
     for magnitude in (1e-2, 1.0, 1e2):
         expected, got = before(magnitude * x).double(), after(magnitude * x).double()
-        worst = max(worst, ((got - expected).abs().max() / expected.abs().max().clamp_min(1e-30)).item())
-        if not worst <= allowed:
+        difference = ((got - expected).abs().max() / expected.abs().max().clamp_min(1e-30)).item()
+        if not difference <= allowed:  # also NaN
             raise FoldError(
-                f"{path}: the folded {type(after).__name__} differs from the original by {worst:.2g} of its largest "
-                f"value, and rounding in {like.dtype} explains {allowed:g}"
+                f"{path}: the folded {type(after).__name__} differs from the original by {difference:.2g} of its "
+                f"largest value, and rounding in {like.dtype} explains {allowed:g}"
             )
 
 
 def _probe(layer: nn.Module) -> Tensor:
     """Random input of a shape that the layer takes."""
-    name, width = type(layer).__name__, width_of(layer)
+    name, width = plain_type(layer).__name__, width_of(layer)
     if isinstance(layer, nn.Linear):
         return torch.randn(8, layer.in_features)
     if isinstance(layer, _ConvNd):

@@ -43,7 +43,7 @@ def affine_names(layer: nn.Module) -> tuple[str, ...]:
     Raises:
         ValueError: The layer is not one whose output is scaled by scaling its affine.
     """
-    name = type(layer).__name__
+    name = plain_type(layer).__name__
     if isinstance(layer, SyncBatchNorm):
         raise ValueError(
             f"ASR does not go into a {name}; attach to the model with plain BatchNorm, train it with per-process "
@@ -55,6 +55,8 @@ def affine_names(layer: nn.Module) -> tuple[str, ...]:
         if isinstance(layer, nn.LayerNorm | nn.RMSNorm) and len(layer.normalized_shape) != 1:
             raise ValueError(f"this {name} normalises {layer.normalized_shape}; ASR needs one axis of channels")
         return ("weight", "bias")
+    if "StdConv" in name:
+        raise ValueError(f"a {name} standardises its weight, which undoes any scale; name other layers=...")
     if isinstance(layer, nn.Linear) or (isinstance(layer, _ConvNd) and not isinstance(layer, _ConvTransposeNd)):
         return ("weight", "bias")
     if name.startswith("LayerScale") and isinstance(getattr(layer, "gamma", None), Tensor):

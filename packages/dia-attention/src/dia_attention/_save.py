@@ -88,7 +88,8 @@ def _attach_all(model: nn.Module, configs: list[AttachConfig]) -> None:
                 raise ValueError(f"unknown attention {config.name!r} per {config.per!r}")
             if config.folded and config.name != "ras":
                 raise ValueError(f"a folded {config.name!r} has no gates")
-            stages, options = chosen_stages(model, config.stages), fill_options(config.name, config.options)
+            options = fill_options(config.name, config.options)
+            stages = () if options.get("layers") else chosen_stages(model, config.stages)
             apply(model, replace(config, stages=stages, options=options, folded=False))
             if config.folded:
                 for stage in attached_stages(model).values():
