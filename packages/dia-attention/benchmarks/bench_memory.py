@@ -78,7 +78,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         row["peer_ratio"] = {peer: other / ours for peer, other in found.items() if peer != row["impl"]}
     append_rows(arguments.out, rows)
     for name, value in found.items():
-        print(f"resnet{depth}, batch {batch}: {name:19} {value / 2**20:8.1f} MiB, {value / found['plain']:.4f} of plain")
+        print(
+            f"resnet{depth}, batch {batch}: {name:19} {value / 2**20:8.1f} MiB, {value / found['plain']:.4f} of plain"
+        )
     return 0
 
 

@@ -56,7 +56,11 @@ def test_rates_are_those_of_counting_pixels(seed, threshold, tolerance):
     masks[:, 0, 0] = True
     position = reach = leak = point = 0
     for cam, mask in zip(cams.tolist(), masks.tolist(), strict=True):
-        pixels = [(value, inside) for row, line in zip(cam, mask, strict=True) for value, inside in zip(row, line)]
+        pixels = [
+            (value, inside)
+            for row, line in zip(cam, mask, strict=True)
+            for value, inside in zip(row, line, strict=True)
+        ]
         top = max(value for value, _ in pixels)
         attended = [inside for value, inside in pixels if value >= threshold * top]
         position += not any(attended)

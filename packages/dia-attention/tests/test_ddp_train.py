@@ -13,9 +13,10 @@ import torch
 from dia_attention._train import build, fit
 from sail_core.runs import latest, load_state
 
-WORKER = Path(__file__).with_name("train_ddp_worker.py")
-sys.path.insert(0, str(WORKER.parent))
+sys.path.insert(0, str(Path(__file__).parent))
 from train_ddp_worker import config, data
+
+WORKER = Path(__file__).with_name("train_ddp_worker.py")
 
 
 def start(directory, norm):

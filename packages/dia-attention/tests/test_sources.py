@@ -159,7 +159,10 @@ def test_folders_are_scaled_sorted_and_divided(tmp_path):
     assert data.classes == ("cat", "dog")
     assert data.train.images.shape == (22, 3, 10, 10)
     assert data.validation.labels.tolist() == [0, 1]  # a tenth, at least one of each class
-    assert all((image.float().mean() > 50) == bool(label) for image, label in zip(data.train.images, data.train.labels))
+    assert all(
+        (image.float().mean() > 50) == bool(label)
+        for image, label in zip(data.train.images, data.train.labels, strict=True)
+    )
     assert len(source.load_test()) == 24
 
 

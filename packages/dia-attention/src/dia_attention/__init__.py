@@ -3,7 +3,7 @@
 from importlib.metadata import PackageNotFoundError as _PackageNotFoundError
 from importlib.metadata import version as _version
 
-from . import functional
+from . import functional, metrics, plots
 from ._asr import ASR
 from ._attach import attach, detach, list_attentions
 from ._blocks import register_block_adapter
@@ -30,4 +30,4 @@ except _PackageNotFoundError:
 
 __all__ = ["ASR", "CBAM", "DIA", "ECA", "LSAS", "RAS", "SE", "AttachReport", "FoldError", "StepGate", "__version__"]
 __all__ += ["attach", "cifar_resnet", "convert_checkpoint", "detach", "fold", "functional", "list_attentions", "load"]
-__all__ += ["register_block_adapter", "save", "share", "timm_layer", "watch_gates"]
+__all__ += ["metrics", "plots", "register_block_adapter", "save", "share", "timm_layer", "watch_gates"]

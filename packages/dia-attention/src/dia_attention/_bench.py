@@ -1,4 +1,4 @@
-"""A training step of a CIFAR ResNet with each attention, timed beside the plain net and the SE of timm and torchvision."""
+"""A training step of a CIFAR ResNet with each attention, timed beside the plain net and the peers' SE."""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -59,7 +59,8 @@ def networks(depth: int, attentions: Sequence[str]) -> dict[str, nn.Module]:
     for peer, make in peers().items():
         net = build()
         for block in [module for module in net.modules() if hasattr(module, "bn3")]:
-            block.bn3 = nn.Sequential(block.bn3, make(block.bn3.num_features))  # type: ignore[union-attr, operator]
+            norm: Any = block.bn3
+            block.bn3 = nn.Sequential(norm, make(norm.num_features))
         nets[peer] = net
     return nets
 
@@ -68,13 +69,13 @@ def peers() -> dict[str, Callable[[int], nn.Module]]:
     """The SE modules of other libraries that are installed here, by name, for a width."""
     found: dict[str, Callable[[int], nn.Module]] = {}
     try:
-        from torchvision.ops import SqueezeExcitation
+        from torchvision.ops import SqueezeExcitation  # type: ignore[import-untyped]
 
         found["torchvision_se"] = lambda width: SqueezeExcitation(width, width // 16)
     except ModuleNotFoundError:
         pass
     try:
-        from timm.layers import SqueezeExcite
+        from timm.layers import SqueezeExcite  # type: ignore[attr-defined]
 
         found["timm_se"] = lambda width: SqueezeExcite(width, rd_ratio=1 / 16, rd_divisor=1)
     except ModuleNotFoundError:

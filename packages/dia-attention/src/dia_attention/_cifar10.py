@@ -92,8 +92,8 @@ def _decode(archive: Path) -> dict[str, torch.Tensor]:
                 match = _NAME.fullmatch(member.name)
                 if not match or not member.isreg() or member.size > _MOST_BYTES or count > _MOST_FILES:
                     raise ValueError(
-                        f"{archive}: {member.name[:80]!r} ({member.size} bytes) is no member of this data set; expected "
-                        f"at most {_MOST_FILES} files train|test/<class>/<name>.jpg of at most {_MOST_BYTES} bytes"
+                        f"{archive}: {member.name[:80]!r} ({member.size} bytes) is no member of this data set; "
+                        f"expected at most {_MOST_FILES} files train|test/<class>/<name>.jpg of {_MOST_BYTES} bytes"
                     )
                 file = tar.extractfile(member)
                 assert file is not None, "a regular member has content"

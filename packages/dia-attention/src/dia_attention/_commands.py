@@ -34,7 +34,7 @@ class Located:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainCommand(TrainConfig, Located):
-    """Train a CIFAR ResNet; the same command goes on where a killed one stopped. torchrun starts it on several devices."""
+    """Train a CIFAR ResNet; the same command goes on where a killed one stopped, and torchrun spreads it."""
 
     out: Path = Path("runs/train/dia-attention")
     """Run directory. Another configuration in the same directory is refused."""

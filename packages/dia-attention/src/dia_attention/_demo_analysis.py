@@ -79,7 +79,7 @@ def biases(trained: list[tuple[Job, nn.Module]], places: Places, device: torch.d
     for job, model in trained:
         parts = [
             grad_cam(model, to_float(part).to(device), labels.to(device)).cpu()
-            for part, labels in zip(images.images.split(100), images.labels.split(100), strict=True)
+            for part, labels in zip(torch.split(images.images, 100), torch.split(images.labels, 100), strict=True)
         ]
         found = torch.cat(parts)
         rates.setdefault(job.network, []).append(attention_bias(found, masks))

@@ -70,7 +70,7 @@ def read_torchvision(name: str, root: Path, *, train: bool) -> tuple[Split, tupl
         MissingExtra: torchvision is not installed.
     """
     with needs("dia-attention", "torchvision"):
-        from torchvision import datasets
+        from torchvision import datasets  # type: ignore[import-untyped]
     kind = getattr(datasets, name, None) if name in datasets.__all__ else None
     if kind is None:
         raise ValueError(f"torchvision has no data set {name!r}; it has {', '.join(datasets.__all__[:12])}, ...")

@@ -71,7 +71,9 @@ class Source:
         if per_class is None:
             return split
         labels = split.labels
-        return split.select(torch.cat([(labels == one).nonzero().flatten()[:per_class] for one in labels.unique()]))
+        return split.select(
+            torch.cat([(labels == one).nonzero().flatten()[:per_class] for one in range(int(labels.max()) + 1)])
+        )
 
     def load_masks(self) -> tuple[Split, torch.Tensor]:
         """Test images with the mask of their evidence, for the composites.
@@ -132,5 +134,5 @@ def _resized(split: Split, size: int | None) -> Split:
         return split
     if size < 4:
         raise ValueError(f"size is {size}: give at least 4 pixels")
-    parts = [F.interpolate(part.float(), (size, size), mode="area") for part in split.images.split(5000)]
+    parts = [F.interpolate(part.float(), (size, size), mode="area") for part in torch.split(split.images, 5000)]
     return Split(images=torch.cat(parts).round().to(torch.uint8), labels=split.labels, mirror=split.mirror)

@@ -23,7 +23,7 @@ from .metrics import by_stage, layer_correlation, stripe_score
 
 @dataclass(frozen=True, kw_only=True)
 class DemoConfig:
-    """Compare the plain net with SE, DIA, RAS, LSAS, ASR and StepNet on handwritten digits and on composites of them."""
+    """The plain net, SE, DIA, RAS, LSAS, ASR and StepNet on handwritten digits and on composites of them."""
 
     out: Path = Path("runs/demo/dia-attention")
     """Receives the trainings, report.json and the figures; started again, the demo goes on from there."""

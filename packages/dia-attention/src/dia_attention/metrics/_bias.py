@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from .._find import stages_in
+from dia_attention._find import stages_in
 
 
 @dataclass(frozen=True)

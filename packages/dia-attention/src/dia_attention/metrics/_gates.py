@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
-from .._watch import watch_gates
+from dia_attention._watch import watch_gates
 
 
 @torch.no_grad()

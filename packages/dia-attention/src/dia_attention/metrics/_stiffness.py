@@ -122,9 +122,9 @@ def spectral_norm(f: Callable[[Tensor], Tensor], x: Tensor, *, iterations: int =
         raise ValueError(f"iterations={iterations} must be at least 1")
     generator = torch.Generator().manual_seed(seed)
     direction = torch.randn(x.shape, generator=generator).to(x)
-    value, pull = torch.func.vjp(f, x)
+    value, pull, *_ = torch.func.vjp(f, x)
     # pull(u) = J^T u is linear in u, so that its own derivative pulls a direction v to J v
-    _, push = torch.func.vjp(lambda u: pull(u)[0], torch.zeros_like(value))
+    _, push, *_ = torch.func.vjp(lambda u: pull(u)[0], torch.zeros_like(value))
     norm = x.new_zeros(len(x))
     for _ in range(iterations):
         direction = direction / (_spread(_norm(direction, 1), x) + _EPS)

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .._blocks import Adapter
-from .._find import stages_in
-from .._gate import ChannelGate
-from .._stage import Stage
+from dia_attention._blocks import Adapter
+from dia_attention._find import stages_in
+from dia_attention._gate import ChannelGate
+from dia_attention._stage import Stage
 
 
 @dataclass(frozen=True)

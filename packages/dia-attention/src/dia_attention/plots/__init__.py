@@ -1,4 +1,4 @@
-"""Figures of what `dia_attention.metrics` measures; each function returns a matplotlib Figure and needs the extra demo."""
+"""Figures of what `dia_attention.metrics` measures, as matplotlib Figures; they need the extra demo."""
 
 from ._cam import bias_bars, cam_overlays
 from ._depth import gate_histogram, gradient_depth, stiffness_depth

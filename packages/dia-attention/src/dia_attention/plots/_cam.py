@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from sail_core.report import figure_style
 from torch import Tensor
 
-from ..metrics import Bias
+from dia_attention.metrics import Bias
+
 from ._figure import colours, new_figure
 
 if TYPE_CHECKING:
@@ -39,16 +40,17 @@ def cam_overlays(images: Tensor, cams: Mapping[str, Tensor], masks: Tensor | Non
         MissingExtra: matplotlib is not installed.
     """
     shape = (len(images), *images.shape[-2:])
-    for name, maps in cams.items():
-        if tuple(maps.shape) != shape:
-            raise ValueError(f"{name}: maps {tuple(maps.shape)} do not fit images {tuple(images.shape)}")
+    for name, given in cams.items():
+        if tuple(given.shape) != shape:
+            raise ValueError(f"{name}: maps {tuple(given.shape)} do not fit images {tuple(images.shape)}")
     if not cams or not len(images):
         raise ValueError("no activation maps to draw")
     pictures = ((images + 1) / 2).clamp(0, 1).expand(-1, 3, -1, -1).permute(0, 2, 3, 1)
     with figure_style():
         figure = new_figure(1.15 * len(images) + 1.1, 1.15 * (len(cams) + 1) + 0.1)
         panels = figure.subplots(len(cams) + 1, len(images), squeeze=False)
-        for axes, (name, maps) in zip(panels, [("image", None), *cams.items()], strict=True):
+        rows: list[tuple[str, Tensor | None]] = [("image", None), *cams.items()]
+        for axes, (name, maps) in zip(panels, rows, strict=True):
             for index, axis in enumerate(axes):
                 grey = 1.0 if maps is None else 0.75
                 axis.imshow((pictures[index] * grey).tolist())

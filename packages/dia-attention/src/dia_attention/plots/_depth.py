@@ -9,7 +9,8 @@ import torch
 from sail_core.report import figure_style
 from torch import Tensor
 
-from ..metrics import StiffnessCurve
+from dia_attention.metrics import StiffnessCurve
+
 from ._figure import colours, key, new_figure
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from sail_core.report import figure_style
 from torch import Tensor
 
-from ..metrics import stripe_score
+from dia_attention.metrics import stripe_score
+
 from ._figure import new_figure
 
 if TYPE_CHECKING:
