@@ -10,6 +10,7 @@ from ._cbam import CBAM
 from ._find import asr_layers, attached_stages
 from ._gate import ChannelGate
 from ._host import guest_of
+from ._timm_layer import TimmAttention
 
 
 @contextmanager
@@ -17,11 +18,11 @@ def watch_gates(model: nn.Module, fn: Callable[[str, Tensor], None]) -> Iterator
     """Call ``fn(path, gate)`` whenever a gate ``(B, C)`` has been computed, as long as the context lasts.
 
     The path is that of the block, ``"layer1.0"``; of ASR, whose gate is one vector repeated B times, it is that of the
-    scaled layer, ``"layer1.0.bn3"``. Of CBAM the gate is the one over channels. The gate is detached and includes
-    ``gate_scale``.
+    scaled layer, ``"layer1.0.bn3"``, and of ``timm_layer`` that of its slot, ``"layer1.0.se"``. Of CBAM the gate is the
+    one over channels. The gate is detached and includes ``gate_scale``.
 
     Args:
-        model: A network that ``attach`` or ``share`` changed.
+        model: A network that ``attach`` or ``share`` changed, or one with ``timm_layer``.
         fn: Receives the path and the gate.
 
     Yields:
@@ -40,19 +41,21 @@ def watch_gates(model: nn.Module, fn: Callable[[str, Tensor], None]) -> Iterator
         layer3.0 2 256
     """
     stages, layers = attached_stages(model), asr_layers(model)
-    if not stages and not layers:
+    slots = {path: module.gate for path, module in model.named_modules() if isinstance(module, TimmAttention)}
+    if not stages and not layers and not slots:
         raise ValueError(f"no attention is attached to this {type(model).__name__}; call attach(model, ...) first")
     hooks, paths = [], []
     for top, stage in stages.items():
         blocks: dict[nn.Module, list[str]] = {}
         for name, attention in zip(stage.block_names, stage.attentions, strict=True):
-            gate = attention.channel if isinstance(attention, CBAM) else attention
-            if isinstance(attention, ChannelGate | CBAM):
-                blocks.setdefault(gate, []).append(f"{top}.{name}")
-            else:
+            if not isinstance(attention, ChannelGate | CBAM):
                 raise ValueError(f"{top}.{name}: the gates inside a {type(attention).__name__} are not known")
+            blocks.setdefault(_over_channels(attention), []).append(f"{top}.{name}")
             paths.append(f"{top}.{name}")
         hooks += [gate.register_forward_hook(_report_gate(fn, served)) for gate, served in blocks.items()]
+    for path, gate in slots.items():
+        hooks.append(_over_channels(gate).register_forward_hook(_report_gate(fn, [path])))
+        paths.append(path)
     for path, layer in layers.items():
         hooks.append(layer.register_forward_hook(_report_vector(fn, path)))
         paths.append(path)
@@ -61,6 +64,10 @@ def watch_gates(model: nn.Module, fn: Callable[[str, Tensor], None]) -> Iterator
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def _over_channels(attention: nn.Module) -> nn.Module:
+    return attention.channel if isinstance(attention, CBAM) else attention
 
 
 def _report_gate(fn: Callable[[str, Tensor], None], served: list[str]) -> Callable[[nn.Module, Any, Any], None]:
