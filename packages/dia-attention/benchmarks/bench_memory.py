@@ -13,10 +13,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from dia_attention._bench import networks
+from dia_attention._bench import label, networks
 from sail_core.bench import append_rows, compare
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
+
+ATTENTIONS = ("dia", "se", "ras", "lsas", "asr", "step")
 
 
 def peak_bytes(net: nn.Module, images: Tensor, labels: Tensor) -> int:
@@ -56,26 +58,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(batch, 3, 32, 32, generator=generator).to(arguments.device)
     labels = torch.randint(10, (batch,), generator=generator).to(arguments.device)
-    nets = networks(depth, ("dia", "se", "ras", "lsas", "asr", "step"))
+    nets = networks(depth, ATTENTIONS)
     found = {name: peak_bytes(net.to(arguments.device), images, labels) for name, net in nets.items()}
     rows = compare(  # for the form of the rows; the times of these calls mean nothing and are removed
         f"resnet{depth}_memory",
-        {name: lambda *_: torch.ones(()) for name in found},
+        {name: lambda *_: images.new_ones(()) for name in found},
         lambda seed: [images],
-        reference=lambda *_: torch.ones(()),
+        reference=lambda *_: images.new_ones(()),
         tolerance=0.0,
         mode="fwdbwd",
         shape=images.shape,
         dtype="float32",
         layout="nchw",
-        device="cpu",
+        device=arguments.device,
         seconds=0.001,
     )
     for row in rows:
         ours = found[row["impl"]]
-        row |= dict.fromkeys(("rep", "median_us", "p20_us", "p80_us", "first_us", "gbps"))
-        row |= {"device": arguments.device, "noisy": False, "peak_bytes": ours, "model_bytes": found["plain"]}
+        row |= dict.fromkeys(("rep", "median_us", "p20_us", "p80_us", "first_us", "host_us", "graph_us"))
+        row |= {"noisy": False, "peak_bytes": ours, "model_bytes": found["plain"]}
         row["peer_ratio"] = {peer: other / ours for peer, other in found.items() if peer != row["impl"]}
+    label(rows, ATTENTIONS)
     append_rows(arguments.out, rows)
     for name, value in found.items():
         print(

@@ -12,19 +12,22 @@ from pathlib import Path
 
 from dia_attention._bench import compare_steps
 
+ATTENTIONS = ("dia", "se", "ras", "lsas", "asr", "step")
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Append one row for each network and layout; 1 if one of them is wrong."""
     parser = argparse.ArgumentParser(description="A training step of ResNet-164 with and without attention.")
     parser.add_argument("--out", type=Path, required=True, help="JSON-lines file to append to")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--attention", nargs="+", default=list(ATTENTIONS), help="those to time")
     parser.add_argument("--quick", action="store_true", help="ResNet-29, batch 4, to see that it runs")
     arguments = parser.parse_args(argv)
-    depth, batch, seconds = (29, 4, 0.5) if arguments.quick else (164, 32 if arguments.device == "cpu" else 128, 30.0)
+    depth, batch, seconds = (29, 4, 0.5) if arguments.quick else (164, 32 if arguments.device == "cpu" else 128, 15.0)
     correct = True
     for layout in ("nchw", "nhwc"):
         rows = compare_steps(
-            ("dia", "se", "ras", "lsas", "asr", "step"),
+            arguments.attention,
             depth=depth,
             batch=batch,
             size=32,

@@ -62,7 +62,10 @@ def test_bench_appends_rows_and_fails_on_a_wrong_result(monkeypatch, capsys, tmp
     command = ["bench", "--attention", "dia", "asr", "--depth", 11, "--batch-size", 4, "--size", 8, "--seconds", 0.01]
     assert run(monkeypatch, *command, "--out", tmp_path / "rows.jsonl") == 0
     rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
-    assert [row["impl"] for row in rows][:3] == ["dia_attention_dia", "dia_attention_asr", "plain"]
+    assert [row["op"] for row in rows][:3] == ["resnet11+dia", "resnet11+asr", "resnet11"]
+    assert [row["impl"] for row in rows][:3] == ["dia_attention", "dia_attention", "plain"]
+    assert "dia" not in rows[1]["peer_ratio"]
+    assert rows[1]["peer_ratio"]["plain"] == pytest.approx(rows[2]["median_us"] / rows[1]["median_us"])
     assert all(row["correct"] and row["device"] == "cpu" for row in rows)
     assert "over plain" in capsys.readouterr().out
     with monkeypatch.context() as patch:

@@ -45,7 +45,7 @@ def networks(depth: int, attentions: Sequence[str]) -> dict[str, nn.Module]:
         attentions: Names that `attach` knows.
 
     Returns:
-        By name: those of ours begin with `dia_attention_`, then `plain`, `torchvision_se`, `timm_se`.
+        By name: the attentions' own, then `plain`, `torchvision_se`, `timm_se`.
 
     Raises:
         ValueError: A name or the depth is out of range.
@@ -55,7 +55,7 @@ def networks(depth: int, attentions: Sequence[str]) -> dict[str, nn.Module]:
         torch.manual_seed(0)
         return cifar_resnet(depth, attention=attention)
 
-    nets = {f"dia_attention_{name}": build(name) for name in attentions} | {"plain": build()}
+    nets = {name: build(name) for name in attentions} | {"plain": build()}
     for peer, make in peers().items():
         net = build()
         for block in [module for module in net.modules() if hasattr(module, "bn3")]:
@@ -110,7 +110,8 @@ def compare_steps(
         out: A JSON-lines file, or None.
 
     Returns:
-        A benchmark row for each network.
+        A benchmark row for each network; ours are of the implementation `dia_attention` and have the attention in the
+        operation, `resnet29+dia`.
     """
 
     def inputs(seed: int) -> list[Tensor]:
@@ -136,12 +137,23 @@ def compare_steps(
         versions={name: version(host) for name, host in hosts.items() if name in nets},
         seconds=seconds,
     )
+    label(rows, attentions)
     if out is not None:
         append_rows(out, rows)
-    for row in rows:
+    for (name, net), row in zip(nets.items(), rows, strict=True):
         ratio = (row["peer_ratio"] or {}).get("plain")
         cost = f"wrong by {row['rel_err']}" if not row["correct"] else f"{row['median_us'] / 1e3:.0f} ms"
         cost += f", {100 * (1 / ratio - 1):+.1f} % over plain" if ratio else ""
-        count = sum(p.numel() for p in nets[row["impl"]].parameters())
-        print(f"{row['op']} {layout} {row['impl']:19} {count:9,} parameters, {cost}{', noisy' * bool(row['noisy'])}")
+        count = sum(p.numel() for p in net.parameters())
+        print(f"resnet{depth} {layout} {name:14} {count:9,} parameters, {cost}{', noisy' * bool(row['noisy'])}")
     return rows
+
+
+def label(rows: list[dict[str, Any]], attentions: Sequence[str]) -> None:
+    """Turn the rows of our networks, in place, into rows of one implementation with an operation for each attention."""
+    for row in rows:
+        row["peer_ratio"] = {
+            peer: ratio for peer, ratio in (row["peer_ratio"] or {}).items() if peer not in attentions
+        } or None
+        if row["impl"] in attentions:
+            row["op"], row["impl"] = f"{row['op']}+{row['impl']}", "dia_attention"
