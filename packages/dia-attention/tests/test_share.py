@@ -63,7 +63,13 @@ def test_views_follow_the_mode_the_device_and_replaced_norms():
     for mode in (False, True, False):
         net.train(mode)
         assert all(module.training is mode for a in net.layer2.attentions for module in a.modules())
-    net.double()
+    net.train()
+    frozen = net.layer2.cbam_norms["1"]["spatial_1"].eval()  # a norm alone, as for finetuning
+    net(torch.randn(2, 3, 8, 8))
+    assert not frozen.training
+    assert frozen.num_batches_tracked == 0
+    assert net.layer2.attentions[1].training
+    net.eval().double()
     assert net(torch.randn(2, 3, 8, 8).double()).dtype == torch.float64
     net = nn.SyncBatchNorm.convert_sync_batchnorm(net)
     net.eval()(torch.randn(2, 3, 8, 8).double())

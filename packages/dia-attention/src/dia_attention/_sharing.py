@@ -23,6 +23,17 @@ def with_own_norms(module: nn.Module) -> nn.Module:
     return view
 
 
+def containers_apart(view: nn.Module, original: nn.Module) -> Iterator[tuple[nn.Module, nn.Module]]:
+    """Yield every container that a view has for itself, with the one it was copied from."""
+    if view is original or isinstance(view, _NormBase):
+        return
+    yield view, original
+    for key, child in view._modules.items():
+        other = original._modules[key]
+        if child is not None and other is not None:
+            yield from containers_apart(child, other)
+
+
 def norms_apart(view: nn.Module, original: nn.Module, path: str = "") -> Iterator[tuple[str, nn.Module, str]]:
     """Yield path (with underscores), container and key of every norm that a view has for itself."""
     for key, child in view._modules.items():

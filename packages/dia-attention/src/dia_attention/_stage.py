@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ._blocks import Adapter, Tail
 from ._config import AttachConfig
 from ._gate import ChannelGate, refusal_of
-from ._sharing import norms_apart
+from ._sharing import containers_apart, norms_apart
 from ._tail import early_means, finish_early, last_pointwise
 
 State = tuple[Tensor, ...]
@@ -65,12 +65,14 @@ class Stage(nn.Module):
         self.config, first = config, attentions[0]
         self._views: tuple[nn.Module, ...] = ()
         self._norms: tuple[tuple[nn.Module, str, nn.ModuleDict, str], ...] = ()
+        self._containers: tuple[tuple[nn.Module, nn.Module], ...] = ()
         if config.per == "block":
             self.add_module(config.name, nn.ModuleDict(dict(zip(self.block_names, attentions, strict=True))))
             return
         self.add_module(config.name, first)
         if attentions[-1] is not first:
             self._views = attentions
+            self._containers = tuple(pair for view in attentions[1:] for pair in containers_apart(view, first))
             found = [list(norms_apart(view, first)) for view in attentions[1:]]
             names = self.block_names[1:]
             own = {
@@ -100,10 +102,9 @@ class Stage(nn.Module):
         for parent, key, own, path in self._norms:
             if parent._modules[key] is not own[path]:
                 parent._modules[key] = own[path]
-        for view in self._views[1:]:
-            for module in view.modules():
-                if module.training is not self.training:
-                    module.training = self.training
+        for copied, original in self._containers:
+            if copied.training is not original.training:
+                copied.training = original.training
 
     def train(self, mode: bool = True) -> "Stage":
         """Set the mode."""
