@@ -254,7 +254,8 @@ def test_meta_device():
     assert torch.equal(detach(net)(x), detach(source)(x))
 
 
-@pytest.mark.parametrize("compiler", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("compiler", ["aot_eager", "inductor"])
 def test_one_compiled_graph(compiler):
     stage = cifar_resnet(20, attention="dia").layer1
     twin = copy.deepcopy(stage)

@@ -1,6 +1,8 @@
 """What every attention must survive: compilers, exporters, copies, low precision, layouts, sizes, checkpointing."""
 
 import copy
+import sys
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
@@ -10,6 +12,9 @@ import torchvision
 from dia_attention import attach, cifar_resnet, detach, list_attentions, share, watch_gates
 from torch import nn
 from torch.utils.checkpoint import checkpoint
+
+sys.path.insert(0, str(Path(__file__).parent))
+from chain import Chain
 
 EVERY = list_attentions()
 slow = pytest.mark.slow
@@ -35,10 +40,10 @@ def close(got, expected, tolerance):
         assert (a - b).abs().max() <= tolerance * b.abs().max().clamp_min(1e-4)
 
 
-@pytest.mark.parametrize("name", [*EVERY, "shared"])
+@pytest.mark.parametrize("name", ["chain", *(pytest.param(name, marks=slow) for name in [*EVERY, "shared"])])
 def test_one_compiled_graph_for_training(name):
-    net = network(name).layer3
-    x = torch.randn(4, 128, 4, 4)
+    net = Chain() if name == "chain" else network(name).layer3
+    x = torch.randn(4, 3, 6, 6) if name == "chain" else torch.randn(4, 128, 4, 4)
     compiled = torch.compile(twin := copy.deepcopy(net), fullgraph=True, backend="aot_eager")
     y, expected = compiled(x), net(x)
     close([y], [expected], 1e-5)
@@ -64,15 +69,14 @@ def step_of(compiled, twin, x):
     return [y.detach(), *torch.autograd.grad(y.square().sum(), list(twin.parameters()))]
 
 
-@pytest.mark.parametrize("name", [*EVERY, "shared"])
+@pytest.mark.parametrize("name", ["chain", *(pytest.param(name, marks=slow) for name in [*EVERY, "shared"])])
 def test_export_with_dynamic_batch(name):
-    net = network(name).eval()
-    stage = net.layer3
+    net = Chain().eval() if name == "chain" else network(name).eval()
     shapes = ({0: torch.export.Dim("batch")},)
-    program = torch.export.export(stage, (torch.randn(3, 128, 4, 4),), dynamic_shapes=shapes).module()
+    program = torch.export.export(net, (torch.randn(3, 3, 8, 8),), dynamic_shapes=shapes).module()
     for batch in (2, 5):
-        x = torch.randn(batch, 128, 4, 4)
-        torch.testing.assert_close(program(x), stage(x), rtol=0, atol=0)
+        x = torch.randn(batch, 3, 8, 8)
+        torch.testing.assert_close(program(x), net(x), rtol=0, atol=0)
 
 
 def onnx_equals(net, x, larger, path):
@@ -89,12 +93,10 @@ def onnx_equals(net, x, larger, path):
 @pytest.mark.filterwarnings(
     "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning"
 )  # the exporter's
-@pytest.mark.parametrize(
-    "name", [name if name in ("dia", "asr") else pytest.param(name, marks=slow) for name in [*EVERY, "shared"]]
-)
+@pytest.mark.parametrize("name", ["chain", *(pytest.param(name, marks=slow) for name in [*EVERY, "shared"])])
 def test_onnx_runtime_gives_the_same_for_any_batch(name, tmp_path):
-    stage = network(name).layer3.eval()
-    onnx_equals(stage, torch.randn(3, 128, 4, 4), torch.randn(7, 128, 4, 4), tmp_path / "stage.onnx")
+    net = Chain().eval() if name == "chain" else network(name).eval()
+    onnx_equals(net, torch.randn(3, 3, 8, 8), torch.randn(7, 3, 8, 8), tmp_path / "net.onnx")
 
 
 @slow
