@@ -61,7 +61,7 @@ def stripe_score(gates: Tensor) -> float:
         1.0
 
     References:
-        S. Zhong et al., Stripe Observation Guided Inference Cost-free Attention Mechanism, ECCV 2024, arXiv:2304.06345
+        Z. Huang et al., Stripe Observation Guided Inference Cost-free Attention Mechanism, ECCV 2024, arXiv:2304.06345
         (the observation; the score is written down here).
     """
     if gates.ndim != 2 or not gates.numel():
