@@ -21,13 +21,18 @@ _TOP = 3.5  # of the loss axis; guessing is 2.3
 
 
 def accuracies(table: Mapping[str, Mapping[str, Any]], protocol: Protocol) -> Figure:
-    """Test accuracy of every seed above, paired differences to the first reference with 95 % intervals below."""
+    """Test accuracy of every seed, and paired differences to the first reference with 95 % intervals.
+
+    A column for each condition; a single condition has its two panels side by side.
+    """
     names = list(dict.fromkeys(network for rows in table.values() for network in rows))
     shade = colours(names)
     with figure_style():
         height = 0.34 * len(names)
-        figure = new_figure(3.1 * len(table) + 1.0, 2 * height + 2.2)
-        axes = figure.subplots(2, len(table), squeeze=False, sharey=True)
+        alone = len(table) == 1
+        figure = new_figure(9.0, height + 1.2) if alone else new_figure(3.1 * len(table) + 1.0, 2 * height + 2.2)
+        axes = figure.subplots(1 if alone else 2, 2 if alone else len(table), squeeze=False, sharey=True)
+        axes = axes.T if alone else axes
         for column, (condition, rows) in enumerate(table.items()):
             upper, lower = axes[:, column]
             reference = protocol.conditions[condition].references[0]

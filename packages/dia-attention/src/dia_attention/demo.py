@@ -1,6 +1,7 @@
 """The main job in one command: the plain net against six attentions on real images, whole and with parts taken away."""
 
 import hashlib
+from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -153,16 +154,15 @@ def _tabulate(
 def _verdicts(protocol: Protocol, condition: str, rows: dict[str, Any]) -> list[Verdict]:
     """Every network against every reference, by paired intervals over seeds."""
     title, found = protocol.conditions[condition].title, []
-    for reference in protocol.conditions[condition].references:
-        for network in rows:
-            for field in ("test", "test at the best epoch"):
-                pair = [rows[name].get(field) for name in (network, reference)]
-                if network == reference or None in pair or any(None in values for values in pair):
-                    continue
-                differences = [ours - theirs for ours, theirs in zip(*pair, strict=True)]
-                suffix = "" if field == "test" else ", best epoch"
-                claim = f"{network} is more accurate than {reference}: {title}{suffix}"
-                found.append(verdict(claim, f"{network} - {reference} > 0", differences))
+    for network, reference in _pairs(rows, protocol.conditions[condition].references):
+        for field in ("test", "test at the best epoch"):
+            pair = [rows[name].get(field) for name in (network, reference)]
+            if None in pair or any(None in values for values in pair):
+                continue
+            differences = [ours - theirs for ours, theirs in zip(*pair, strict=True)]
+            suffix = "" if field == "test" else ", best epoch"
+            claim = f"{network} is more accurate than {reference}: {title}{suffix}"
+            found.append(verdict(claim, f"{network} - {reference} > 0", differences))
     return found
 
 
@@ -244,16 +244,24 @@ def _look_inside(
 def _bias_verdicts(references: list[str], title: str, found: BiasTable) -> list[Verdict]:
     """Whether the networks have less position and range bias than the references."""
     verdicts = []
-    for reference in references:
-        for network in found.rates:
-            for field in ("position", "range"):
-                if network == reference:
-                    continue
-                pairs = zip(found.rates[network], found.rates[reference], strict=True)
-                differences = [asdict(ours)[field] - asdict(theirs)[field] for ours, theirs in pairs]
-                claim = f"{network} has less {field} bias than {reference}: {title}"
-                verdicts.append(verdict(claim, f"{network} - {reference} < 0", differences, direction="less"))
+    for network, reference in _pairs(found.rates, references):
+        for field in ("position", "range"):
+            pairs = zip(found.rates[network], found.rates[reference], strict=True)
+            differences = [asdict(ours)[field] - asdict(theirs)[field] for ours, theirs in pairs]
+            claim = f"{network} has less {field} bias than {reference}: {title}"
+            verdicts.append(verdict(claim, f"{network} - {reference} < 0", differences, direction="less"))
     return verdicts
+
+
+def _pairs(networks: Iterable[str], references: list[str]) -> list[tuple[str, str]]:
+    """Every network with every reference, no two of them twice."""
+    names = list(networks)
+    return [
+        (network, reference)
+        for at, reference in enumerate(references)
+        for network in names
+        if network not in references[: at + 1]
+    ]
 
 
 def _mean(values: list[float]) -> float:

@@ -101,9 +101,9 @@ def attention_bias(cam: Tensor, mask: Tensor, *, threshold: float = 0.5, toleran
         ValueError: Shapes differ, an argument is out of range, a map is negative or not finite, or a mask is empty.
 
     Example:
-        >>> cam = torch.tensor([[[1.0, 0.6], [0.0, 0.0]]])
+        >>> cam = torch.tensor([[[1.0, 1.0], [0.0, 0.0]]])
         >>> attention_bias(cam, torch.tensor([[[True, False], [False, False]]]))
-        Bias(position=0.0, range=1.0, leakage=0.375, pointing=1.0)
+        Bias(position=0.0, range=1.0, leakage=0.5, pointing=1.0)
 
     References:
         S. Zhong et al., LSAS: Lightweight Sub-attention Strategy for Alleviating Attention Bias Problem, ICME 2023,

@@ -115,8 +115,8 @@ def spectral_norm(f: Callable[[Tensor], Tensor], x: Tensor, *, iterations: int =
         ValueError: `iterations` is below 1.
 
     Example:
-        >>> spectral_norm(lambda x: x @ torch.diag(torch.tensor([3.0, 1.0])), torch.zeros(2, 2))
-        tensor([3.0000, 3.0000])
+        >>> spectral_norm(lambda x: x @ torch.diag(torch.tensor([3.0, 1.0])), torch.zeros(2, 2)).round()
+        tensor([3., 3.])
     """
     if iterations < 1:
         raise ValueError(f"iterations={iterations} must be at least 1")
