@@ -22,14 +22,15 @@ register_block_adapter(Block, lambda block, x: (torch.relu(x), x, "relu"), last=
 
 
 class Chain(nn.Module):
-    """A stage of two blocks with each of the named attentions, one after the other, and a classifier."""
+    """A stage with each of the named attentions, of two blocks where they have something in common, and a classifier."""
 
     def __init__(self, names=EVERY, width=8):
         super().__init__()
         self.stem, self.fc = nn.Conv2d(3, width, 3), nn.Linear(width, 4)
         self.parts = nn.ModuleDict()
         for name in names:
-            holder = nn.ModuleDict({"stage": nn.Sequential(Block(width), Block(width))})
+            blocks = 2 if name in ("dia", "step", "shared") else 1
+            holder = nn.ModuleDict({"stage": nn.Sequential(*(Block(width) for _ in range(blocks)))})
             if name == "shared":
                 share(holder, "cbam", reduction=2)
             else:

@@ -1,6 +1,7 @@
 """What every attention must survive: compilers, exporters, copies, low precision, layouts, sizes, checkpointing."""
 
 import copy
+import pickle
 import sys
 from pathlib import Path
 
@@ -121,6 +122,11 @@ def test_copies_state_dicts_and_hooks(name):
     assert not torch.equal(twin.eval()(x), net.eval()(x))
     other.load_state_dict(net.state_dict())
     assert torch.equal(other.eval()(x), net(x))
+    if name != "shared":  # whose norms are bound at run time
+        assert torch.equal(pickle.loads(pickle.dumps(net))(x), net(x))
+    values = dict(net.named_parameters())
+    got = torch.func.grad(lambda w: torch.func.functional_call(net, w, (x,)).square().sum())(values)
+    close(got.values(), step(net, x)[1:], 1e-5)
     storages = [value.data_ptr() for value in net.state_dict().values() if value.numel()]
     assert len(set(storages)) == len(storages)
     gates = {}

@@ -91,8 +91,15 @@ def test_models_in_the_registry():
     assert [tuple(f.shape[1:2]) for f in features(x)] == [(64,), (256,), (512,), (1024,), (2048,)]
 
 
-@pytest.mark.parametrize("name", ["resnetv2_18", "resnetv2_50", "resnetv2_50d_gn"])
-@pytest.mark.parametrize("attention", ["dia", "step"])
+@pytest.mark.parametrize(
+    ("name", "attention"),
+    [
+        ("resnetv2_18", "step"),
+        ("resnetv2_50", "dia"),
+        pytest.param("resnetv2_50d_gn", "dia", marks=pytest.mark.slow),
+        pytest.param("resnetv2_50x1_bit", "step", marks=pytest.mark.slow),
+    ],
+)
 def test_pre_activation_blocks_keep_their_outputs(name, attention):
     model = timm.create_model(name, num_classes=5).eval()
     keys, x = list(model.state_dict()), torch.randn(2, 3, 64, 64)

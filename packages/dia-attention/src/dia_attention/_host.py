@@ -25,6 +25,10 @@ class Host(nn.Module):
     scaled: ClassVar[tuple[str, ...]]
     plain: ClassVar[type[nn.Module]]
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle and copy by the plain class, because a class made at run time has no importable name."""
+        return _empty_host, (self.plain, self.scaled), self.__dict__
+
     def fuse(self) -> nn.Module:
         """Multiply v into the affine and become the plain layer again, the same object; timm calls this too."""
         layer: Any = self
@@ -142,3 +146,9 @@ def _host_class(plain: type[nn.Module], scaled: tuple[str, ...]) -> type[nn.Modu
         members["forward"] = _batch_norm
     members |= {"scaled": scaled, "plain": plain, "__module__": __name__, "__doc__": plain.__doc__}
     return type(f"ASR{plain.__name__}", (Host, plain), members)
+
+
+def _empty_host(plain: type[nn.Module], scaled: tuple[str, ...]) -> nn.Module:
+    made = _host_class(plain, scaled)  # type: ignore[arg-type]
+    layer: nn.Module = made.__new__(made)
+    return layer
