@@ -129,6 +129,7 @@ def test_a_net_that_diverges_is_a_result(finished):
     assert all(isinstance(step, int) for step in plain["first non-finite step"])
 
 
+@pytest.mark.slow
 def test_started_again_it_goes_on_to_the_same_metrics(finished, protocol, monkeypatch):
     """As after a kill: one training is missing, one has lost its end; with another number of workers."""
     import shutil
