@@ -22,7 +22,7 @@ register_block_adapter(Block, lambda block, x: (torch.relu(x), x, "relu"), last=
 
 
 class Chain(nn.Module):
-    """A stage with each of the named attentions, of two blocks where they have something in common, and a classifier."""
+    """A stage with each of the named attentions, of two blocks where these share something, and a classifier."""
 
     def __init__(self, names=EVERY, width=8):
         super().__init__()
