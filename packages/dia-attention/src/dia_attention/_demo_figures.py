@@ -62,6 +62,10 @@ def accuracies(table: Mapping[str, Mapping[str, Any]], protocol: Protocol) -> Fi
                     va="center",
                     fontsize=9,
                 )
+            for axis, least in ((upper, 5.0), (lower, 2.0)):  # points: what is level must look level
+                low, high = axis.get_xlim()
+                if high - low < least:
+                    axis.set_xlim((low + high - least) / 2, (low + high + least) / 2)
             upper.set_title(protocol.conditions[condition].title, fontsize=11)
             upper.set_xlabel("test accuracy, %")
             lower.set_xlabel(f"difference to {reference}, points")
