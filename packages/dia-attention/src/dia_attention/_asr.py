@@ -14,7 +14,7 @@ Differences from the paper:
       refused.
 
 References:
-    - Zhong, Wen, Qin, Huang: Stripe Observation Guided Inference Cost-free Attention Mechanism. ECCV 2024,
+    - Huang, Zhong, Wen, Qin, Lin: Stripe Observation Guided Inference Cost-free Attention Mechanism. ECCV 2024,
       arXiv 2304.06345.
 """
 

@@ -16,7 +16,8 @@ Differences from the paper:
     - A batch of one sample cannot be normalised in training and is refused by name.
 
 References:
-    - Zhong, Wen, Qin, Liang, Huang: Recursive attention: a lightweight module. arXiv 2210.15676.
+    - Zhong, Wen, Qin, Huang: Deepening Neural Networks Implicitly and Locally via Recurrent Attention Strategy.
+      arXiv 2210.15676.
 """
 
 from typing import Literal

@@ -87,7 +87,8 @@ def ras_gate(p: Tensor, w: Tensor, b: Tensor, bn: Callable[[Tensor], Tensor]) ->
         tensor([[0.5000, 0.2689]])
 
     Reference:
-        Zhong, Wen, Qin, Liang, Huang: Recursive attention: a lightweight module. arXiv 2210.15676.
+        Zhong, Wen, Qin, Huang: Deepening Neural Networks Implicitly and Locally via Recurrent Attention Strategy.
+        arXiv 2210.15676.
     """
     return torch.sigmoid(torch.addcmul(b, w, bn(torch.addcmul(b, w, p))))
 
@@ -144,7 +145,8 @@ def asr_attention(psi: Tensor, attention: Callable[[Tensor], Tensor]) -> Tensor:
         tensor([0.5000, 0.5000, 0.5000])
 
     Reference:
-        Zhong, Wen, Qin, Huang: Stripe Observation Guided Inference Cost-free Attention. ECCV 2024, arXiv 2304.06345.
+        Huang, Zhong, Wen, Qin, Lin: Stripe Observation Guided Inference Cost-free Attention Mechanism. ECCV 2024,
+        arXiv 2304.06345.
     """
     return attention(psi.unsqueeze(0)).squeeze(0)
 
