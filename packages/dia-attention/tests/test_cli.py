@@ -97,7 +97,7 @@ def test_bad_input_is_exit_2_with_one_line(monkeypatch, capsys, tmp_path, argume
     assert error.count("\n") == 0
 
 
-@pytest.mark.parametrize("missing", ["matplotlib", "sklearn"])
+@pytest.mark.parametrize("missing", ["matplotlib", "sklearn", "PIL"])
 def test_demo_without_its_extra_is_exit_2_and_names_it(monkeypatch, capsys, tmp_path, missing):
     monkeypatch.setitem(sys.modules, missing, None)
     assert run(monkeypatch, "demo", "--out", tmp_path) == 2

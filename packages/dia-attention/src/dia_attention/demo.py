@@ -60,6 +60,7 @@ def demo(config: DemoConfig) -> None:
 def _demo(config: DemoConfig, pool: ProcessPoolExecutor) -> None:
     with needs("dia-attention", "demo"):  # now, not after the trainings
         import matplotlib.figure  # noqa: F401
+        import PIL.Image  # noqa: F401
         import sklearn.datasets  # noqa: F401
     path = config.protocol or Path(__file__).parent / "protocols" / ("full.json" if config.full else "quick.json")
     protocol = Protocol.read(path)
