@@ -224,6 +224,14 @@ def test_a_fold_that_changes_the_outputs_is_refused_with_the_difference():
         fold(other)
 
 
+def test_fold_leaves_the_random_state_alone():
+    net = cifar_resnet(11, attention="asr")
+    attach(net, "ras")
+    before = torch.get_rng_state()
+    fold(net)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_fold_in_place_and_in_every_mode_and_dtype():
     for dtype in (torch.float32, torch.float64, torch.bfloat16):
         net = cifar_resnet(11, attention="asr").to(dtype)
