@@ -127,7 +127,7 @@ def test_report():
 
 
 def test_names():
-    assert list_attentions() == ["dia"]
+    assert list_attentions() == ["asr", "cbam", "dia", "eca", "lsas", "ras", "se", "step"]
 
 
 def test_detach_restores_modules_keys_and_outputs():
@@ -254,7 +254,8 @@ def test_meta_device():
     assert torch.equal(detach(net)(x), detach(source)(x))
 
 
-@pytest.mark.parametrize("compiler", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("compiler", ["aot_eager", "inductor"])
 def test_one_compiled_graph(compiler):
     stage = cifar_resnet(20, attention="dia").layer1
     twin = copy.deepcopy(stage)
@@ -299,8 +300,8 @@ def test_torch_func_gradient_is_that_of_autograd():
 
 def test_unknown_name_suggests_the_closest():
     net = cifar_resnet(11)
-    for name in ("DIA", "dai", "squeeze"):
-        with pytest.raises(ValueError, match=f"unknown attention '{name}'; did you mean 'dia'"):
+    for name, meant in (("dai", "dia"), ("sse", "se"), ("lsa", "lsas")):
+        with pytest.raises(ValueError, match=f"unknown attention '{name}'; did you mean '{meant}'"):
             attach(net, name)
 
 

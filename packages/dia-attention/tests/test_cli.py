@@ -2,7 +2,9 @@ import json
 import sys
 
 import pytest
-from dia_attention import _data, cli
+import torch
+from dia_attention import _digits, cifar_resnet, cli
+from safetensors.torch import load_file
 
 
 def run(monkeypatch, *arguments):
@@ -13,7 +15,7 @@ def run(monkeypatch, *arguments):
 def test_help_names_the_commands(monkeypatch, capsys):
     assert run(monkeypatch, "--help") == 0
     out = capsys.readouterr().out
-    assert all(command in out for command in ("demo", "train", "list"))
+    assert all(command in out for command in ("demo", "train", "evaluate", "fold", "bench", "list"))
 
 
 def test_list(monkeypatch, capsys):
@@ -35,6 +37,42 @@ def test_train_again_reads_the_finished_run_and_another_config_is_refused(monkey
     assert "attention" in capsys.readouterr().err
 
 
+def test_a_run_is_evaluated_and_folded(monkeypatch, capsys, tmp_path):
+    pytest.importorskip("sklearn", reason="training on the digits needs the extra demo")
+    out = tmp_path / "run"
+    command = ["train", "--depth", 11, "--per-class", 2, "--epochs", 2, "--attention", "asr", "--keep-best"]
+    assert run(monkeypatch, *command, "--out", out, "--device", "cpu") == 0
+    trained = capsys.readouterr().out
+    said = []
+    for options in ([], ["--folded"], ["--weights", "best"]):
+        assert run(monkeypatch, "evaluate", "--run", out, *options) == 0
+        said.append(capsys.readouterr().out)
+    last, folded, best = (line.split()[2] for line in said)
+    assert f"validation accuracy {last} (best epoch {best})" in trained
+    assert folded == last
+    assert run(monkeypatch, "evaluate", "--run", out, "--split", "test") == 0
+    assert "on 500 images of digits" in capsys.readouterr().out
+    assert run(monkeypatch, "fold", "--run", out, "--out", tmp_path / "plain.safetensors") == 0
+    capsys.readouterr()
+    tensors = load_file(tmp_path / "plain.safetensors")
+    assert tensors.keys() == cifar_resnet(11, in_channels=1).state_dict().keys()
+
+
+def test_bench_appends_rows_and_fails_on_a_wrong_result(monkeypatch, capsys, tmp_path):
+    command = ["bench", "--attention", "dia", "asr", "--depth", 11, "--batch-size", 4, "--size", 8, "--seconds", 0.01]
+    assert run(monkeypatch, *command, "--out", tmp_path / "rows.jsonl") == 0
+    rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
+    assert [row["op"] for row in rows][:3] == ["resnet11+dia", "resnet11+asr", "resnet11"]
+    assert [row["impl"] for row in rows][:3] == ["dia_attention", "dia_attention", "plain"]
+    assert "dia" not in rows[1]["peer_ratio"]
+    assert rows[1]["peer_ratio"]["plain"] == pytest.approx(rows[2]["median_us"] / rows[1]["median_us"])
+    assert all(row["correct"] and row["device"] == "cpu" for row in rows)
+    assert "over plain" in capsys.readouterr().out
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.nn.functional, "cross_entropy", lambda logits, labels: (logits * torch.rand(())).sum())
+        assert run(monkeypatch, *command) == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -44,6 +82,10 @@ def test_train_again_reads_the_finished_run_and_another_config_is_refused(monkey
         (["train", "--epochs", 0], "epochs is 0"),
         (["demo", "--protocol", "absent.json"], "absent.json"),
         (["demo", "--device", "tpu"], "tpu"),
+        (["train", "--data", "cifar"], "torchvision:NAME"),
+        (["train", "--data", "folder"], "--root"),
+        (["train", "--size", 16], "8 x 8"),
+        (["fold", "--run", "absent"], "there is no run in absent"),
     ],
 )
 def test_bad_input_is_exit_2_with_one_line(monkeypatch, capsys, tmp_path, arguments, said):
@@ -55,7 +97,7 @@ def test_bad_input_is_exit_2_with_one_line(monkeypatch, capsys, tmp_path, argume
     assert error.count("\n") == 0
 
 
-@pytest.mark.parametrize("missing", ["matplotlib", "sklearn"])
+@pytest.mark.parametrize("missing", ["matplotlib", "sklearn", "PIL"])
 def test_demo_without_its_extra_is_exit_2_and_names_it(monkeypatch, capsys, tmp_path, missing):
     monkeypatch.setitem(sys.modules, missing, None)
     assert run(monkeypatch, "demo", "--out", tmp_path) == 2
@@ -64,7 +106,7 @@ def test_demo_without_its_extra_is_exit_2_and_names_it(monkeypatch, capsys, tmp_
 
 
 def test_train_without_scikit_learn_is_exit_2_and_names_the_extra(monkeypatch, capsys, tmp_path):
-    _data._load.cache_clear()
+    _digits._load.cache_clear()
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
     monkeypatch.setitem(sys.modules, "sklearn", None)
     assert run(monkeypatch, "train", "--out", tmp_path / "run") == 2

@@ -3,7 +3,8 @@ import torch
 
 pytest.importorskip("sklearn", reason="the digits need the extra demo")
 
-from dia_attention._data import Split, _shift, batches, digits, digits_test
+from dia_attention._digits import digits, digits_test
+from dia_attention._splits import Split, _shift, batches
 
 
 def rows(split):
@@ -74,6 +75,29 @@ def test_order_depends_on_seed_and_epoch_alone_and_can_be_entered_anywhere():
     assert labels(seed=1, epoch=3, start=2) == whole[2:]
     assert labels(seed=1, epoch=4) != whole
     assert labels(seed=2, epoch=3) != whole
+
+
+def test_uint8_images_are_mapped_and_only_mirrored_where_allowed():
+    images = torch.zeros(40, 1, 8, 8, dtype=torch.uint8)
+    images[:, :, :, :4] = 255
+    for mirror in (False, True):
+        split = Split(images=images, labels=torch.zeros(40, dtype=torch.int64), mirror=mirror)
+        (plain, _), *_ = batches(split, 40, seed=0, epoch=0)
+        assert (plain[:, 0, 0, 0].unique().tolist(), plain.dtype) == ([1.0], torch.float32)
+        (augmented, _), *_ = batches(split, 40, seed=0, epoch=0, augment=True)
+        brighter_left = augmented[..., :4].sum((1, 2, 3)) > augmented[..., 4:].sum((1, 2, 3))
+        assert 8 < brighter_left.sum() < 32 if mirror else brighter_left.all()
+
+
+def test_fingerprint_sees_images_labels_and_mirroring():
+    split = numbered(5)
+    others = [
+        Split(images=split.images + 1, labels=split.labels),
+        Split(images=split.images, labels=split.labels.flip(0)),
+        Split(images=split.images, labels=split.labels, mirror=True),
+    ]
+    assert len({one.fingerprint() for one in (split, *others)}) == 4
+    assert numbered(5).fingerprint() == split.fingerprint()
 
 
 def test_shift_moves_each_image_by_its_own_offset_and_fills_with_paper():

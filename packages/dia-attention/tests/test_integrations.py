@@ -71,6 +71,7 @@ def test_timm(name, options):
     check_identity(timm.create_model(name, num_classes=5, **options), torch.randn(2, 3, 64, 64))
 
 
+@pytest.mark.slow
 def test_resnet50_of_the_specification():
     model = torchvision.models.resnet50()
     keys = set(model.state_dict())

@@ -4,15 +4,17 @@ import json
 
 import pytest
 import torch
-from dia_attention import attach, cifar_resnet, load, save
+from dia_attention import attach, cifar_resnet, fold, load, save, share
+from dia_attention._find import attached_configs
 from safetensors.torch import load_file, save_file
 
-GOOD = {"name": "dia", "stages": [0, 1, 2], "reduction": 4, "init": "paper", "check_finite": False, "options": {}}
+GOOD = {"name": "dia", "stages": [0, 1, 2], "init": "paper", "check_finite": False, "options": {"reduction": 4}}
+GOOD |= {"per": "stage", "share_norm": True, "folded": False}
 
 
-def trained_net(**options):
+def trained_net(name="dia", **options):
     net = cifar_resnet(11)
-    attach(net, "dia", **options)
+    attach(net, name, **options)
     net.train()(torch.randn(4, 3, 8, 8))  # moves the running statistics
     return net.eval()
 
@@ -23,9 +25,23 @@ def saved(tmp_path):
     return tmp_path / "net.safetensors"
 
 
-@pytest.mark.parametrize("options", [{}, {"stages": (-1,), "reduction": 16, "init": "identity", "check_finite": True}])
-def test_round_trip(tmp_path, options):
-    net = trained_net(**options).to(memory_format=torch.channels_last)
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("dia", {}),
+        ("dia", {"stages": (-1,), "reduction": 16, "init": "identity", "check_finite": True}),
+        ("asr", {"base": "eca", "stack": 2, "stages": (0, 2)}),
+        ("asr", {"layers": ["*.bn1"]}),
+        ("cbam", {"kernel_size": 3}),
+        ("eca", {}),
+        ("lsas", {"base": "eca", "order": 2}),
+        ("ras", {"init": "paper"}),
+        ("se", {"reduction": 8}),
+        ("step", {"inputs": "qp"}),
+    ],
+)
+def test_round_trip(tmp_path, name, options):
+    net = trained_net(name, **options).to(memory_format=torch.channels_last)
     save(net, str(tmp_path / "net.safetensors"))
     other = cifar_resnet(11).eval()
     assert load(tmp_path / "net.safetensors", other) is other
@@ -33,9 +49,35 @@ def test_round_trip(tmp_path, options):
     assert all(torch.equal(a, b) for a, b in zip(other.state_dict().values(), net.state_dict().values(), strict=True))
     x = torch.randn(2, 3, 8, 8)
     assert torch.equal(other(x), net.to(memory_format=torch.contiguous_format)(x))
-    assert other.layer3.config == net.layer3.config
+    ours, theirs = attached_configs(other), attached_configs(net)
+    assert [config.stages for config in ours] == [tuple(config.stages) for config in theirs]
     save(other, tmp_path / "again.safetensors")
     assert (tmp_path / "again.safetensors").read_bytes() == (tmp_path / "net.safetensors").read_bytes()
+
+
+def test_round_trip_of_two_attentions_of_shared_and_of_folded_ones(tmp_path):
+    def two(net):
+        attach(net, "se")
+        attach(net, "asr")
+
+    makers = [two, lambda net: share(net, "cbam"), lambda net: share(net, "ras"), lambda net: attach(net, "ras")]
+    for index, make in enumerate(makers):
+        net = cifar_resnet(20)
+        make(net)
+        net(torch.randn(4, 3, 8, 8))
+        net = fold(net.eval()) if index >= 2 else net.eval()
+        save(net, tmp_path / "net.safetensors")
+        other = load(tmp_path / "net.safetensors", cifar_resnet(20).eval())
+        x = torch.randn(2, 3, 8, 8)
+        assert torch.equal(other(x), net(x))
+        assert list(other.state_dict()) == list(net.state_dict())
+
+
+def test_an_attention_of_ones_own_class_cannot_be_named(tmp_path):
+    net = cifar_resnet(11)
+    share(net, torch.nn.InstanceNorm2d)
+    with pytest.raises(ValueError, match=r"a file cannot name attention=.*InstanceNorm2d"):
+        save(net, tmp_path / "net.safetensors")
 
 
 def test_the_cell_is_stored_once(saved):
@@ -72,12 +114,18 @@ def test_a_foreign_file(tmp_path):
         "[]",
         "3",
         "{}",
-        json.dumps(GOOD | {"name": "ras"}),
-        json.dumps(GOOD | {"other": 1}),
-        json.dumps(GOOD | {"stages": [7]}),
-        json.dumps(GOOD | {"options": 3}),
-        json.dumps(GOOD | {"options": {"gamma": 1}}),
-        json.dumps(GOOD | {"reduction": "4"}),
+        json.dumps(GOOD),
+        json.dumps([3]),
+        json.dumps([GOOD | {"name": "shared"}]),
+        json.dumps([GOOD | {"other": 1}]),
+        json.dumps([GOOD | {"stages": [7]}]),
+        json.dumps([GOOD | {"stages": 7}]),
+        json.dumps([GOOD | {"options": 3}]),
+        json.dumps([GOOD | {"options": {"gamma": 1}}]),
+        json.dumps([GOOD | {"options": {"reduction": "4"}}]),
+        json.dumps([GOOD | {"per": "net"}]),
+        json.dumps([GOOD | {"folded": True}]),
+        json.dumps([GOOD, GOOD]),
     ],
 )
 def test_damaged_metadata(saved, config):
@@ -86,7 +134,7 @@ def test_damaged_metadata(saved, config):
 
 
 def test_metadata_as_written_by_hand(saved):
-    save_file(load_file(saved), saved, metadata={"dia_attention": json.dumps(GOOD)})
+    save_file(load_file(saved), saved, metadata={"dia_attention": json.dumps([GOOD])})
     assert load(saved, cifar_resnet(11)).layer1.config.stages == (0, 1, 2)
 
 

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import multiprocessing
 import random
@@ -9,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 from dia_attention._cifar import cifar_resnet
-from dia_attention._train import TrainConfig, build, fit, learning_rate, weights_hash
-from sail_core.runs import CheckpointError, latest
+from dia_attention._train import BEST, TrainConfig, accuracy, build, fit, learning_rate, weights_hash
+from sail_core.runs import CheckpointError, latest, load_state
 
 sys.path.insert(0, str(Path(__file__).parent))  # the killed processes find their work by name
 from train_worker import CONFIG, data, train_in
@@ -49,7 +50,7 @@ def finish(directory):
     process.join(300)
     errors = directory.with_suffix(".stderr").read_text()
     assert (process.exitcode, errors) == (0, "")  # also: no progress bar where stderr is no terminal
-    return fit(build(CONFIG), data(CONFIG), CONFIG, directory).weights
+    return fit(build(CONFIG, data(CONFIG)), data(CONFIG), CONFIG, directory).weights
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +58,7 @@ def untouched(tmp_path_factory):
     """The run that was never killed, in this process."""
     torch.set_num_threads(1)
     directory = tmp_path_factory.mktemp("untouched")
-    result = fit(build(CONFIG), data(CONFIG), CONFIG, directory)
+    result = fit(build(CONFIG, data(CONFIG)), data(CONFIG), CONFIG, directory)
     assert (result.steps, result.nonfinite_step) == (STEPS, None)
     return directory, result
 
@@ -92,43 +93,59 @@ def test_every_step_is_logged_once(untouched):
 
 def test_training_learns(tmp_path):
     config = TrainConfig(depth=11, per_class=20, epochs=6, batch_size=10, augment=False)
-    assert fit(build(config), data(config), config, tmp_path).validation_accuracy > 0.5
+    assert fit(build(config, data(config)), data(config), config, tmp_path).validation_accuracy > 0.5
+
+
+def test_best_weights_are_those_of_the_best_epoch(untouched):
+    directory, result = untouched
+    assert result.best_validation_accuracy >= result.validation_accuracy
+    model = build(CONFIG, data(CONFIG))
+    model.load_state_dict(load_state(latest(directory / BEST))["model"])
+    assert accuracy(model, data(CONFIG).validation) == result.best_validation_accuracy
+
+
+def test_other_images_in_the_same_directory_are_refused(untouched):
+    directory, _ = untouched
+    found = data(CONFIG)
+    other = dataclasses.replace(found, train=found.validation)
+    with pytest.raises(ValueError, match="other images"):
+        fit(build(CONFIG, found), other, CONFIG, directory)
 
 
 def test_a_finished_run_is_only_read(untouched):
     directory, result = untouched
     before = (directory / "metrics.jsonl").stat().st_mtime_ns
-    assert fit(build(CONFIG), data(CONFIG), CONFIG, directory) == result
+    assert fit(build(CONFIG, data(CONFIG)), data(CONFIG), CONFIG, directory) == result
     assert (directory / "metrics.jsonl").stat().st_mtime_ns == before
 
 
 def test_another_config_in_the_same_directory_is_refused(untouched):
     directory, _ = untouched
-    other = TrainConfig(depth=20, per_class=4, epochs=7, batch_size=10, checkpoint_every=5, seed=3)
+    other = dataclasses.replace(CONFIG, epochs=7)
     with pytest.raises(ValueError, match=r"epochs \(6 there, 7 now\)"):
-        fit(build(other), data(other), other, directory)
+        fit(build(other, data(other)), data(other), other, directory)
 
 
 def test_a_changed_checkpoint_is_refused(tmp_path):
     config = TrainConfig(depth=11, per_class=1, epochs=1, batch_size=10)
-    fit(build(config), data(config), config, tmp_path)
+    fit(build(config, data(config)), data(config), config, tmp_path)
     tensors = latest(tmp_path) / "tensors.safetensors"
     content = bytearray(tensors.read_bytes())
     content[-1] ^= 1
     tensors.write_bytes(content)
     with pytest.raises(CheckpointError):
-        fit(build(config), data(config), config, tmp_path)
+        fit(build(config, data(config)), data(config), config, tmp_path)
 
 
 def test_a_loss_that_is_not_finite_ends_the_training_and_is_recorded(tmp_path):
     config = TrainConfig(depth=11, attention=None, per_class=2, epochs=3, batch_size=10, learning_rate=1e30)
-    result = fit(build(config), data(config), config, tmp_path)
+    result = fit(build(config, data(config)), data(config), config, tmp_path)
     assert result.nonfinite_step is not None
     assert result.steps == result.nonfinite_step - 1 < 6
     last = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[-1])
     assert last["step"] == result.nonfinite_step
     assert isinstance(last["loss"], str)  # NaN or Infinity by name: JSON has neither
-    assert fit(build(config), data(config), config, tmp_path) == result
+    assert fit(build(config, data(config)), data(config), config, tmp_path) == result
 
 
 def test_schedule_is_the_papers():
@@ -150,7 +167,10 @@ def test_hash_sees_every_bit_and_the_names():
     assert weights_hash(torch.nn.Sequential(torch.nn.ReLU())) == weights_hash(torch.nn.ReLU())
 
 
-@pytest.mark.parametrize("wrong", [{"epochs": 0}, {"batch_size": 0}, {"checkpoint_every": -1}, {"learning_rate": 0.0}])
+@pytest.mark.parametrize(
+    "wrong",
+    [{"epochs": 0}, {"batch_size": 0}, {"checkpoint_every": -1}, {"learning_rate": 0.0}, {"milestones": (0.0,)}],
+)
 def test_impossible_settings_name_themselves(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         TrainConfig(**wrong)

@@ -4,10 +4,12 @@ import sys
 from pathlib import Path
 
 import torch
-from dia_attention._data import Digits, Split
+from dia_attention._splits import Data, Split
 from dia_attention._train import TrainConfig, build, fit
 
-CONFIG = TrainConfig(depth=20, per_class=4, epochs=6, batch_size=10, checkpoint_every=5, seed=3)  # 4 steps an epoch
+CONFIG = TrainConfig(
+    depth=20, per_class=4, epochs=6, batch_size=10, checkpoint_every=5, keep_best=True, seed=3
+)  # 4 steps an epoch
 
 
 def data(config):
@@ -20,10 +22,10 @@ def data(config):
         images[torch.arange(len(labels)), 0, labels // 2, (labels % 2) * 4] = 1
         return Split(images=images, labels=labels)
 
-    return Digits(train=split(config.per_class), validation=split(3))
+    return Data(train=split(config.per_class), validation=split(3), classes=tuple("0123456789"))
 
 
 def train_in(directory, stderr):
     torch.set_num_threads(1)
     with Path(stderr).open("w") as sys.stderr:
-        fit(build(CONFIG), data(CONFIG), CONFIG, directory)
+        fit(build(CONFIG, data(CONFIG)), data(CONFIG), CONFIG, directory)

@@ -1,61 +1,42 @@
 """Put an attention into an existing residual network, and take it out again."""
 
 import inspect
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import Any
 
 import torch
 from torch import nn
 
-from ._blocks import Adapter, find_adapter
-from ._dia import DIA, Init
-from ._stage import AttachConfig, Stage
+from ._asr import ASR
+from ._attach_asr import attach_asr
+from ._base import call_with_width
+from ._blocks import Adapter
+from ._cbam import CBAM
+from ._config import AttachConfig
+from ._dia import DIA
+from ._eca import ECA
+from ._find import asr_layers, attached_stages, chosen_stages, stages_in
+from ._host import evict
+from ._lsas import LSAS
+from ._ras import RAS
+from ._report import AttachReport, AttachRow
+from ._se import SE
+from ._sharing import with_own_norms
+from ._stage import Stage
+from ._step import StepGate
 
-_ATTENTIONS = {"dia": DIA}
-_COMMON = {"reduction", "init", "device", "dtype"}  # arguments of an attention that attach names itself
-
-
-@dataclass(frozen=True)
-class AttachRow:
-    """One inserted module: its path, width, number of parameters and the blocks that share it."""
-
-    path: str
-    channels: int
-    parameters: int
-    shared_with: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class AttachReport:
-    """What ``attach`` inserted; ``print(report)`` shows a table.
-
-    Args:
-        name: The attention.
-        rows: One for each inserted module.
-    """
-
-    name: str
-    rows: tuple[AttachRow, ...] = field(repr=False)
-
-    @property
-    def parameters(self) -> int:
-        """The number of parameters added in all."""
-        return sum(row.parameters for row in self.rows)
-
-    def __str__(self) -> str:
-        table = [("path", "channels", "parameters", "shared with")]
-        for row in self.rows:
-            first, last, blocks = row.shared_with[0], row.shared_with[-1], len(row.shared_with)
-            shared = f"{first} .. {last} ({blocks} blocks)" if blocks > 1 else first
-            table.append((row.path, str(row.channels), f"{row.parameters:,}", shared))
-        table.append(("total", "", f"{self.parameters:,}", ""))
-        wide = [max(len(line[column]) for line in table) for column in range(4)]
-        return "\n".join(
-            f"{path:<{wide[0]}}  {channels:>{wide[1]}}  {parameters:>{wide[2]}}  {shared}".rstrip()
-            for path, channels, parameters, shared in table
-        )
+ATTENTIONS: dict[str, type[nn.Module]] = {
+    "asr": ASR,
+    "cbam": CBAM,
+    "dia": DIA,
+    "eca": ECA,
+    "lsas": LSAS,
+    "ras": RAS,
+    "se": SE,
+    "step": StepGate,
+}
+_COMMON = {"init", "device", "dtype"}  # arguments of an attention that attach names itself
 
 
 def list_attentions() -> list[str]:
@@ -63,9 +44,9 @@ def list_attentions() -> list[str]:
 
     Example:
         >>> list_attentions()
-        ['dia']
+        ['asr', 'cbam', 'dia', 'eca', 'lsas', 'ras', 'se', 'step']
     """
-    return sorted(_ATTENTIONS)
+    return sorted(ATTENTIONS)
 
 
 def attach(
@@ -73,38 +54,43 @@ def attach(
     name: str,
     *,
     stages: Sequence[int] | None = None,
-    reduction: int | None = None,
-    init: Init = "paper",
+    init: str | None = None,
     check_finite: bool = False,
     **options: Any,
 ) -> AttachReport:
     """Put an attention into the residual stages of a model, in place.
 
-    A stage is an ``nn.Sequential`` of residual blocks of torchvision, timm, ``cifar_resnet`` or a class given to
+    A stage is an ``nn.Sequential`` of residual blocks of torchvision, timm, MONAI, ``cifar_resnet`` or a class given to
     ``register_block_adapter``. The attention acts where timm puts its own: on the branch, after its last norm and
-    before the skip is added. Every key of the model's state dict stays; the new keys are below ``<stage>.<name>``.
-    Build the optimizer afterwards: it must see the new parameters. A stage with attention computes its blocks layer by
-    layer, so a forward hook belongs on the stage, on ``<stage>.<name>`` (called once a block, in order) or on a layer
-    inside a block, not on the block.
+    before the skip is added. Every key of the model's state dict stays; the new keys are below ``<stage>.<name>``, or
+    for ASR below ``<layer>.asr``. Build the optimizer afterwards: it must see the new parameters.
+
+    - ``"dia"``: one recurrent cell for all blocks of a stage. Options: ``reduction``.
+    - ``"se"``, ``"eca"``, ``"cbam"``, ``"ras"``, ``"lsas"``, ``"step"``: one gate a block. Options: those of the class.
+    - ``"asr"``: in the affine of the branch's last layer; ``fold`` removes it at no loss. It may stand beside one of
+      the others. Options: those of ``ASR``, and ``layers``: fnmatch patterns of layer paths in place of the last ones.
+
+    A stage with attention computes its blocks layer by layer, so a forward hook belongs on the stage, on the attention
+    or on a layer inside a block, not on the block (ASR leaves the blocks as they are).
 
     Args:
         model: The network, changed in place. The new parameters take the device and dtype of each stage.
         name: One of ``list_attentions()``.
         stages: Indices of the stages in the order of the model, negative ones from the end. Default: the attention's
-            own (DIA: all).
-        reduction: r, the width divided by the reduced width. Default: the attention's own (DIA: 4).
-        init: ``"paper"``, or ``"identity"`` to leave the outputs of a pretrained network as they are.
+            own (LSAS: the later half, others: all).
+        init: ``"paper"``, or ``"identity"`` to leave the outputs of a pretrained network as they are. Default: the
+            attention's own (RAS: ``"small"``, others: ``"paper"``).
         check_finite: Raise a ValueError naming the block when a residual branch holds NaN or infinity. It reads every
-            map once more and breaks compiled graphs: for finding an error, not for training.
-        options: Of the attention (DIA: none).
+            map once more and breaks compiled graphs: for finding an error, not for training. Not for ASR.
+        options: Of the attention.
 
     Returns:
         A printable table of what was inserted.
 
     Raises:
-        ValueError: The name, a stage, ``reduction`` or ``init`` is out of range, the model has no residual stage, a
+        ValueError: The name, a stage, ``init`` or an option is out of range, the model has no residual stage, a
             block cannot take attention, or an attention is attached already. The model is then unchanged.
-        TypeError: The attention has no such option.
+        TypeError: The attention has no such option, or ``stages`` and ``layers`` are both given.
 
     Example:
         >>> from dia_attention import attach, cifar_resnet
@@ -116,39 +102,64 @@ def attach(
         layer3.dia       256     166,016  layer3.0 .. layer3.1 (2 blocks)
         total                    218,848
     """
-    if name not in _ATTENTIONS:
-        close = get_close_matches(name, _ATTENTIONS, n=1, cutoff=0.0)
+    if name not in ATTENTIONS:
+        close = get_close_matches(name, ATTENTIONS, n=1, cutoff=0.0)
         raise ValueError(f"unknown attention {name!r}; did you mean {close[0]!r}? Known: {list_attentions()}")
-    attention = _ATTENTIONS[name]
-    parameters = inspect.signature(attention).parameters
-    known = {key for key, value in parameters.items() if value.kind is value.KEYWORD_ONLY} - _COMMON
-    if unknown := sorted(options.keys() - known):
-        takes = sorted({"stages", "reduction", "init", "check_finite"} | known)
-        raise TypeError(f"unknown option {unknown[0]!r} for attention {name!r}; it takes {takes}")
-    if attached := _attached(model):
-        raise ValueError(f"an attention is attached already at {list(attached)}; call detach(model) first")
+    filled = fill_options(name, options)
+    late = name == "lsas"
+    if stages is not None and filled.get("layers") is not None:
+        raise TypeError("give ASR its stages or its layers, not both")
+    start = init or str(inspect.signature(ATTENTIONS[name]).parameters["init"].default)
+    whole = filled.get("layers") is not None  # which names its own places
+    config = AttachConfig(
+        name,
+        () if whole else chosen_stages(model, stages, late=late),
+        start,
+        check_finite,
+        filled,
+        per="stage" if name == "dia" else "block",
+    )
+    return apply(model, config)
 
-    found = list(_find_stages(model, ""))
-    if not found:
-        raise ValueError(
-            f"{type(model).__name__} has no stage (an nn.Sequential of residual blocks) that attach knows; "
-            "describe its block class with register_block_adapter"
-        )
-    chosen = _choose(stages, len(found))
-    if reduction is None:
-        reduction = int(parameters["reduction"].default)
-    config = AttachConfig(name, chosen, reduction, init, check_finite, dict(options))
-    built = [_build(attention, config, *found[index]) for index in chosen]  # all of them, before the model is touched
+
+def fill_options(name: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options of an attention with its defaults filled in.
+
+    Raises:
+        TypeError: The attention has no such option.
+    """
+    parameters = inspect.signature(ATTENTIONS[name]).parameters
+    known = {
+        key: value.default
+        for key, value in parameters.items()
+        if value.kind is value.KEYWORD_ONLY and key not in _COMMON
+    }
+    if name == "asr":
+        known["layers"] = None
+    if unknown := sorted(options.keys() - known.keys()):
+        takes = sorted({"stages", "init", "check_finite"} | known.keys())
+        raise TypeError(f"unknown option {unknown[0]!r} for attention {name!r}; it takes {takes}")
+    return known | options
+
+
+def apply(model: nn.Module, config: AttachConfig) -> AttachReport:
+    """Attach what a config describes; the model is unchanged if that is refused."""
+    if config.name == "asr":
+        return attach_asr(model, config)
+    if attached := attached_stages(model):
+        raise ValueError(f"an attention is attached already at {list(attached)}; call detach(model) first")
+    found = list(stages_in(model))
+    built = [_build(config, *found[index]) for index in config.stages]  # all of them, before the model is touched
     for stage in built:
-        _replace(model, stage.path, stage)
-    return AttachReport(name, tuple(_row(stage) for stage in built))
+        replace(model, stage.path, stage)
+    return AttachReport(config.name, tuple(row for stage in built for row in _rows(stage)))
 
 
 def detach(model: nn.Module) -> nn.Module:
-    """Take the attention out again, in place: the same modules, keys and outputs as before ``attach``.
+    """Take all attention out again, in place: the same modules, keys and outputs as before ``attach``.
 
     Args:
-        model: A network that ``attach`` changed.
+        model: A network that ``attach`` or ``share`` changed.
 
     Returns:
         The same model.
@@ -161,71 +172,74 @@ def detach(model: nn.Module) -> nn.Module:
         >>> sum(p.numel() for p in detach(cifar_resnet(164, attention="dia", num_classes=100)).parameters())
         1727284
     """
-    attached = _attached(model)
-    if not attached:
+    attached, hosts = attached_stages(model), asr_layers(model)
+    if not attached and not hosts:
         raise ValueError(f"no attention is attached to this {type(model).__name__}")
     for path, stage in attached.items():
-        _replace(model, path, stage.restore())
+        replace(model, path, stage.restore())
+    for layer in hosts.values():
+        evict(layer)
     return model
 
 
-def attached_config(model: nn.Module) -> AttachConfig | None:
-    """Return what ``attach`` was called with, or None for a plain model."""
-    return next((stage.config for stage in _attached(model).values()), None)
-
-
-def _attached(model: nn.Module) -> dict[str, Stage]:
-    return {path: module for path, module in model.named_modules() if isinstance(module, Stage)}
-
-
-def _find_stages(module: nn.Module, path: str) -> Iterator[tuple[str, nn.Sequential, tuple[Adapter, ...]]]:
-    adapters = [find_adapter(child) for child in module] if isinstance(module, nn.Sequential) else []
-    complete = tuple(adapter for adapter in adapters if adapter is not None)
-    if isinstance(module, nn.Sequential) and adapters and len(complete) == len(adapters):
-        if not path:
-            raise ValueError("the model is itself one stage; put it into a parent module, which attach can change")
-        yield path, module, complete
-        return
-    for name, child in module.named_children():
-        yield from _find_stages(child, f"{path}.{name}" if path else name)
-
-
-def _choose(stages: Sequence[int] | None, count: int) -> tuple[int, ...]:
-    if stages is None:
-        return tuple(range(count))
-    if not stages or not all(-count <= index < count for index in stages):
-        raise ValueError(f"stages={tuple(stages)} must name some of the model's {count} stages, {-count}..{count - 1}")
-    return tuple(sorted({index % count for index in stages}))
-
-
-def _build(
-    attention: type[DIA], config: AttachConfig, path: str, plain: nn.Sequential, adapters: tuple[Adapter, ...]
-) -> Stage:
-    try:
-        widths = [adapter.channels(block) for adapter, block in zip(adapters, plain, strict=True)]
-        if len(set(widths)) > 1:
-            raise ValueError(f"the blocks have different widths {widths}, and one cell serves one width")
-        like = next(plain.parameters(), torch.empty(0))
-        cell = attention(
-            widths[0],
-            reduction=config.reduction,
-            init=config.init,
-            device=like.device,
-            dtype=like.dtype,
-            **config.options,
-        )
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
-    decompose = tuple(adapter.decompose for adapter in adapters)
-    return Stage(plain, decompose=decompose, cell=cell.train(plain.training), config=config, path=path)
-
-
-def _replace(model: nn.Module, path: str, module: nn.Module) -> None:
+def replace(model: nn.Module, path: str, module: nn.Module) -> None:
+    """Put a module in the place of the one at ``path``."""
     parent, _, name = path.rpartition(".")
     setattr(model.get_submodule(parent), name, module)
 
 
-def _row(stage: Stage) -> AttachRow:
+def _build(config: AttachConfig, path: str, plain: nn.Sequential | Stage, adapters: tuple[Adapter, ...]) -> Stage:
+    assert not isinstance(plain, Stage), "refused before"
+    names = list(plain._modules)
+    widths = [_width(adapter, block, path) for adapter, block in zip(adapters, plain, strict=True)]
+    if config.per == "stage" and len(set(widths)) > 1:
+        raise ValueError(f"{path}: the blocks have different widths {widths}, and one attention serves one width")
+    attentions: list[nn.Module] = []
+    for name, width, block in zip(names, widths, plain, strict=True):
+        if config.per == "stage" and attentions:
+            shared = attentions[0]
+            attentions.append(shared if config.share_norm else with_own_norms(shared))
+            continue
+        like = next(block.parameters(), torch.empty(0))
+        try:
+            module = build_attention(config, width, device=like.device, dtype=like.dtype)
+        except ValueError as error:
+            at = path if config.per == "stage" else f"{path}.{name}"
+            raise ValueError(f"{at}: {error}") from error
+        attentions.append(module.train(plain.training))
+    return Stage(plain, adapters=adapters, widths=tuple(widths), attentions=tuple(attentions), config=config, path=path)
+
+
+def build_attention(config: AttachConfig, width: int, *, device: torch.device, dtype: torch.dtype) -> nn.Module:
+    """Build the attention of one width."""
+    if config.name in ATTENTIONS:
+        build: Any = ATTENTIONS[config.name]
+        module: nn.Module = build(width, init=config.init, device=device, dtype=dtype, **config.options)
+        return module
+    return call_with_width(config.options["attention"], width, device=device, dtype=dtype)
+
+
+def _width(adapter: Adapter, block: nn.Module, path: str) -> int:
+    if adapter.parts is None:
+        raise ValueError(f"{path}: a {type(block).__name__} takes only attention that folds into it, 'asr'")
+    try:
+        return adapter.channels(block)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _rows(stage: Stage) -> list[AttachRow]:
     blocks = tuple(f"{stage.path}.{name}" for name in stage.block_names)
-    parameters = sum(parameter.numel() for parameter in stage.cell.parameters())
-    return AttachRow(f"{stage.path}.{stage.config.name}", stage.cell.channels, parameters, blocks)
+    top = f"{stage.path}.{stage.config.name}"
+    if stage.config.per == "stage":
+        parameters = {id(p): p.numel() for a in stage.attentions for p in a.parameters()}  # norms may be of each block
+        return [AttachRow(top, stage.widths[0], sum(parameters.values()), blocks)]
+    return [
+        AttachRow(
+            f"{top}.{name}",
+            stage.widths[index],
+            sum(p.numel() for p in stage.attentions[index].parameters()),
+            (block,),
+        )
+        for index, (name, block) in enumerate(zip(stage.block_names, blocks, strict=True))
+    ]

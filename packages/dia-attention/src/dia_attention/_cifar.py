@@ -1,13 +1,13 @@
 """The CIFAR networks of the papers: bottleneck ResNets of depth 9n + 2."""
 
 from math import sqrt
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from ._attach import attach
-from ._blocks import Tail, register_block_adapter
+from ._blocks import Parts, register_block_adapter
 
 
 class Bottleneck(nn.Module):
@@ -24,15 +24,16 @@ class Bottleneck(nn.Module):
         if skip and (stride != 1 or inplanes != width):
             self.downsample = nn.Sequential(_conv(inplanes, width, 1, stride, norm), _norm(width, norm))
 
-    def residual(self, x: Tensor) -> tuple[Tensor, Tensor | None, Tail]:
-        """Return the branch, the skip (None where it is removed) and the tail."""
+    def parts(self, x: Tensor) -> Parts:
+        """Return the input of the last convolution, the skip (None where it is removed) and the tail."""
         z = torch.relu(self.bn1(self.conv1(x)))
         z = torch.relu(self.bn2(self.conv2(z)))
-        return self.bn3(self.conv3(z)), self.downsample(x) if self.skip else None, "relu"
+        return z, self.downsample(x) if self.skip else None, "relu"
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, C_in, H, W)`` to ``(B, 4 planes, H / stride, W / stride)``."""
-        branch, skip, _ = self.residual(x)
+        z, skip, _ = self.parts(x)
+        branch = self.bn3(self.conv3(z))
         return torch.relu(branch if skip is None else branch + skip)
 
 
@@ -65,6 +66,7 @@ def cifar_resnet(
     in_channels: int = 3,
     norm: Literal["batch"] | None = "batch",
     skip: Literal["all", "none"] = "all",
+    **options: Any,
 ) -> CifarResNet:
     """Build a bottleneck ResNet for small images of any size.
 
@@ -72,19 +74,21 @@ def cifar_resnet(
 
     Args:
         depth: 9n + 2: a stem, n blocks of three convolutions in each of three stages, a classifier.
-        attention: A name for ``attach``, with its defaults; call ``attach`` yourself to choose options.
+        attention: A name for ``attach``.
         num_classes: Number of logits.
         in_channels: Channels of the images: 3 for colour, 1 for the digits.
         norm: ``"batch"``: BatchNorm after every convolution. None: no normalisation at all; each convolution then has
             a bias, initially zero, in place of the shift.
         skip: ``"none"`` removes the identity skips and the 1x1 projections at the stage borders alike, so that a block
             is relu(branch), or relu(branch ⊙ gate).
+        options: Of ``attach``: ``stages``, ``init`` and those of the attention.
 
     Returns:
         The network, in training mode.
 
     Raises:
         ValueError: ``depth``, ``attention``, ``norm`` or ``skip`` is out of range.
+        TypeError: ``attach`` has no such option, or there are options and no attention.
 
     Example:
         >>> net = cifar_resnet(164, attention="dia", num_classes=100)
@@ -103,8 +107,10 @@ def cifar_resnet(
     net = CifarResNet(
         (depth - 2) // 9, num_classes=num_classes, in_channels=in_channels, norm=norm == "batch", skip=skip == "all"
     )
+    if attention is None and options:
+        raise TypeError(f"options {sorted(options)} are for an attention, and there is none")
     if attention is not None:
-        attach(net, attention)
+        attach(net, attention, **options)
     return net
 
 
@@ -124,4 +130,4 @@ def _norm(planes: int, norm: bool) -> nn.Module:
     return nn.BatchNorm2d(planes) if norm else nn.Identity()
 
 
-register_block_adapter(Bottleneck, Bottleneck.residual)
+register_block_adapter(Bottleneck, Bottleneck.parts, last=("conv3", "bn3"))

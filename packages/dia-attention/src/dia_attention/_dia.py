@@ -23,19 +23,16 @@ References:
       arXiv 2210.16101, version 1.
 """
 
-from contextlib import nullcontext
 from math import sqrt
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from ._gate import ChannelGate, Init
 from .functional import dia_cell
 
-Init = Literal["paper", "identity"]
 
-
-class DIA(nn.Module):
+class DIA(ChannelGate):
     """The shared cell of one stage.
 
     h', c' = dia_cell(p, h, c) and the gate is a = h', or a = h' ⊙ gate_scale after ``init="identity"``.
@@ -63,7 +60,7 @@ class DIA(nn.Module):
         torch.Size([2, 64])
     """
 
-    gate_scale: Tensor | None
+    stateful = True
 
     def __init__(
         self,
@@ -74,12 +71,10 @@ class DIA(nn.Module):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(channels, init=init, device=device, dtype=dtype)
         if not 1 <= reduction <= channels:
             raise ValueError(f"reduction={reduction} must lie in 1..{channels}, the width of the residual branch")
-        if init not in ("paper", "identity"):
-            raise ValueError(f"init={init!r} must be 'paper' or 'identity'")
-        self.channels, self.reduction, self.init = channels, reduction, init
+        self.reduction = reduction
         reduced = channels // reduction
 
         def empty(*shape: int) -> nn.Parameter:
@@ -89,8 +84,6 @@ class DIA(nn.Module):
         self.w_ih2, self.b_ih2 = empty(4 * channels, reduced), empty(4 * channels)
         self.w_hh1, self.b_hh1 = empty(reduced, channels), empty(reduced)
         self.w_hh2, self.b_hh2 = empty(4 * channels, reduced), empty(4 * channels)
-        scale = None if init == "paper" else torch.empty(channels, device=device, dtype=dtype)
-        self.register_buffer("gate_scale", scale)
         self.reset_parameters()
 
     @torch.no_grad()
@@ -109,42 +102,18 @@ class DIA(nn.Module):
             for last in (self.w_ih2, self.b_ih2, self.w_hh2, self.b_hh2):
                 nn.init.zeros_(last)
             zeros = torch.zeros_like(self.gate_scale)[None]
-            g0, _ = self._cell(zeros, zeros, zeros)
-            self.gate_scale.copy_(1 / g0[0])
+            g0, *_ = self._gate(zeros, zeros, zeros)
+            self._make_identity(g0[0])
 
     def initial_state(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return the zero ``(h, c)``, each ``(B, C)``, for features or pooled features ``x`` of ``B`` samples."""
         zeros = x.new_zeros(x.shape[0], self.channels, dtype=self.w_ih2.dtype)
         return zeros, zeros
 
-    def forward(self, p: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Compute one block's gate.
-
-        Args:
-            p: Pooled residual branch ``(B, C)``.
-            h: Previous attention ``(B, C)``.
-            c: Previous cell state ``(B, C)``.
-
-        Returns:
-            ``(a, h', c')``, each ``(B, C)``: the gate in the dtype of ``p`` and the state to pass on.
-
-        Raises:
-            ValueError: ``p`` is not ``(B, C)``.
-        """
-        if p.ndim != 2 or p.shape[1] != self.channels:
-            raise ValueError(f"expected pooled features (B, {self.channels}), got {tuple(p.shape)}")
-        dtype, device = self.w_ih2.dtype, p.device.type
-        autocast = device != "meta" and torch.is_autocast_enabled(device)
-        with torch.autocast(device, enabled=False) if autocast else nullcontext():
-            h, c = self._cell(p.to(dtype), h.to(dtype), c.to(dtype))
-            a = h if self.gate_scale is None else h * self.gate_scale
-        return a.to(p.dtype), h, c
-
-    def _cell(self, p: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-        return dia_cell(
+    def _gate(self, p: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+        h, c = dia_cell(
             p,
-            h,
-            c,
+            *state,
             w_ih1=self.w_ih1,
             b_ih1=self.b_ih1,
             w_ih2=self.w_ih2,
@@ -154,6 +123,7 @@ class DIA(nn.Module):
             w_hh2=self.w_hh2,
             b_hh2=self.b_hh2,
         )
+        return h, h, c
 
     def extra_repr(self) -> str:
         """Show the constructor's arguments."""

@@ -15,10 +15,19 @@ from typing import Any
 
 import torch
 
-from ._data import digits
+from ._sources import Source
+from ._splits import Data
 from ._train import TrainConfig, TrainResult, build, fit
 
-NETWORKS: dict[str, str | None] = {"plain": None, "DIA": "dia"}
+NETWORKS: dict[str, str | None] = {
+    "plain": None,
+    "SE": "se",
+    "DIA": "dia",
+    "RAS": "ras",
+    "LSAS": "lsas",
+    "ASR": "asr",
+    "StepNet": "step",
+}
 _SELECTION_OFFSET = 1000
 
 
@@ -27,14 +36,16 @@ class Condition:
     """One row of the design.
 
     Attributes:
-        claim: What is claimed of DIA against the plain net here.
+        title: What is special here; it ends the sentence "DIA is more accurate than plain: ...".
         changes: The `TrainConfig` fields in which the condition differs from the protocol's `training`.
-        learning_rates: For each network the candidates; with one candidate nothing is chosen.
+        learning_rates: The candidates of each network that takes part; with one candidate nothing is chosen.
+        references: The networks with which all others are compared.
     """
 
-    claim: str
+    title: str
     changes: dict[str, Any]
     learning_rates: dict[str, list[float]]
+    references: list[str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,13 +56,15 @@ class Protocol:
         seeds: Number of reported seeds, at least 2.
         selection_seeds: Number of further seeds, disjoint from the reported ones, that choose the learning rates.
         training: `TrainConfig` fields that all trainings share.
-        conditions: The rows, by name.
+        conditions: The rows, by name. The gates, the stiffness and the gradients are looked at in the first.
+        test_per_class: Test images of each class, None for all.
     """
 
     seeds: int
     selection_seeds: int
     training: dict[str, Any]
     conditions: dict[str, Condition]
+    test_per_class: int | None = None
 
     @classmethod
     def read(cls, path: Path) -> "Protocol":
@@ -65,11 +78,15 @@ class Protocol:
             fields = json.loads(path.read_text())
             rows = {name: Condition(**row) for name, row in fields["conditions"].items()}
             protocol = cls(**fields | {"conditions": rows})
-            for row in rows:
-                for network in NETWORKS:
-                    protocol.config(row, network, min(rows[row].learning_rates[network]), seed=0)
-            if protocol.seeds < 2:
-                raise ValueError("an interval needs at least 2 seeds")
+            for name, row in rows.items():
+                for network in row.learning_rates:
+                    protocol.config(name, network, min(row.learning_rates[network]), seed=0)
+                if not row.references or set(row.references) - row.learning_rates.keys():
+                    raise ValueError(f"the references {row.references} of {name} must be among its networks")
+                if any(len(rates) > 1 for rates in row.learning_rates.values()) and protocol.selection_seeds < 1:
+                    raise ValueError("a choice of learning rates needs selection_seeds")
+            if protocol.seeds < 2 or not rows:
+                raise ValueError("there must be a condition, and an interval needs at least 2 seeds")
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path} is not a protocol ({error!r}): compare it with those in the package") from error
         return protocol
@@ -86,7 +103,7 @@ class Protocol:
         return [
             Job(condition, network, self.config(condition, network, rate, seed=seed))
             for condition, row in self.conditions.items()
-            for network in NETWORKS
+            for network in row.learning_rates
             for rate in row.learning_rates[network]
             for seed in seeds
             if len(row.learning_rates[network]) > 1
@@ -96,7 +113,7 @@ class Protocol:
         """The learning rate of each cell: best mean validation accuracy, the smaller rate in a tie."""
         chosen = {}
         for condition, row in self.conditions.items():
-            for network in NETWORKS:
+            for network in row.learning_rates:
                 scores = dict.fromkeys(sorted(row.learning_rates[network]), 0.0)
                 for job, result in zip(jobs, results, strict=True):
                     if (job.condition, job.network) == (condition, network):
@@ -109,8 +126,8 @@ class Protocol:
         return [
             Job(condition, network, self.config(condition, network, rates[condition, network], seed=seed))
             for seed in range(first, first + self.seeds)
-            for condition in self.conditions
-            for network in NETWORKS
+            for condition, row in self.conditions.items()
+            for network in row.learning_rates
         ]
 
 
@@ -126,6 +143,25 @@ class Job:
     def name(self) -> str:
         """Folder of the training below the demo's output."""
         return f"{self.condition}_{self.network}_lr{self.config.learning_rate:g}_seed{self.config.seed}"
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the data of the protocols lie, which is no part of a protocol."""
+
+    root: Path | None
+    cache: Path | None
+
+    def source(self, config: TrainConfig) -> Source:
+        """The data of a training."""
+        return Source(data=config.data, root=self.root, cache=self.cache, size=config.size)
+
+    def load(self, config: TrainConfig) -> Data:
+        """The training and validation images of a training."""
+        source = self.source(config)
+        return source.load(
+            seed=config.seed, per_class=config.per_class, validation_per_class=config.validation_per_class
+        )
 
 
 @contextmanager
@@ -151,7 +187,7 @@ def _processes() -> BaseContext:
 
 
 def run_jobs(
-    jobs: list[Job], directory: Path, device: torch.device, *, pool: ProcessPoolExecutor, label: str
+    jobs: list[Job], directory: Path, device: torch.device, places: Places, *, pool: ProcessPoolExecutor, label: str
 ) -> list[TrainResult]:
     """Train every job below `directory` and give the results in order.
 
@@ -159,15 +195,15 @@ def run_jobs(
     """
     from tqdm import tqdm  # type: ignore[import-untyped]
 
-    futures = [pool.submit(_run_job, job.config, directory / job.name, str(device)) for job in jobs]
+    futures = [pool.submit(_run_job, job.config, directory / job.name, str(device), places) for job in jobs]
     for future in tqdm(as_completed(futures), total=len(jobs), delay=2, disable=None, unit="training", desc=label):
         future.result()
     return [future.result() for future in futures]
 
 
-def _run_job(config: TrainConfig, directory: Path, device: str) -> TrainResult:
-    data = digits(seed=config.seed, per_class=config.per_class)
-    return fit(build(config), data, config, directory, device=torch.device(device))
+def _run_job(config: TrainConfig, directory: Path, device: str, places: Places) -> TrainResult:
+    data = places.load(config)
+    return fit(build(config, data), data, config, directory, device=torch.device(device))
 
 
 def _prepare_worker() -> None:

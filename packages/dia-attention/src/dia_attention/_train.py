@@ -10,7 +10,10 @@ from sail_core.runs import Run, latest, load_state, rng_state, save_state, seed_
 from torch import Tensor, nn
 
 from ._cifar import cifar_resnet
-from ._data import Digits, Split, batches
+from ._distributed import Group
+from ._splits import Data, Split, batches, to_float
+
+BEST = "best"  # folder of the best epoch's weights below a run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +24,11 @@ class TrainConfig:
     two thirds of the training), with a depth and a batch for 8x8 digits.
     """
 
+    data: str = "digits"
+    """digits, cifar10, folder, torchvision:NAME, digits-on-photographs or digits-on-cifar10."""
+    size: int | None = None
+    """Side of the images in pixels; larger ones are averaged. None is their own."""
+
     attention: str | None = "dia"
     """Attention of every stage; None is the plain net."""
     depth: int = 20
@@ -30,9 +38,11 @@ class TrainConfig:
     skip: bool = True
     """Keep the skip connections."""
     augment: bool = True
-    """Random crops with one eighth of padding."""
+    """Random crops with one eighth of padding, and mirroring where the class allows it."""
     per_class: int | None = None
     """Training images of each class; None is all."""
+    validation_per_class: int | None = None
+    """Validation images of each class; None is 30 of the digits and a tenth of other data."""
     epochs: int = 20
     batch_size: int = 64
     learning_rate: float = 0.1
@@ -42,6 +52,8 @@ class TrainConfig:
     """Fractions of the training after which the learning rate is multiplied by 0.1."""
     seed: int = 0
     """Draws the weights, the split, the order and the crops."""
+    keep_best: bool = False
+    """After every epoch measure the validation accuracy, and keep the best weights below `best`."""
     checkpoint_every: int = 50
     """Steps between checkpoints: what a kill loses at most."""
 
@@ -51,6 +63,8 @@ class TrainConfig:
                 raise ValueError(f"{name} is {getattr(self, name)}: give at least 1")
         if not self.learning_rate > 0:
             raise ValueError(f"learning_rate is {self.learning_rate}: give a number above 0")
+        if not all(0 < milestone <= 1 for milestone in self.milestones):
+            raise ValueError(f"milestones are {self.milestones}: give fractions of the training, above 0 and at most 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,31 +73,45 @@ class TrainResult:
 
     Attributes:
         steps: Optimizer steps taken.
-        validation_accuracy: Share of validation images classified correctly, in [0, 1].
+        validation_accuracy: Share of validation images classified correctly at the end, in [0, 1].
+        best_validation_accuracy: That of the best epoch, whose weights are below `best`; None without `keep_best`.
         nonfinite_step: The step (counted from 1) whose loss was not finite and that ended the training, or None.
         weights: SHA-256 of the weights, see `weights_hash`.
     """
 
     steps: int
     validation_accuracy: float
+    best_validation_accuracy: float | None
     nonfinite_step: int | None
     weights: str
 
 
-def build(config: TrainConfig) -> nn.Module:
+def build(config: TrainConfig, data: Data) -> nn.Module:
+    """The untrained net of a config for the data's channels and classes."""
+    return build_for(config, channels=data.train.images.shape[1], classes=len(data.classes))
+
+
+def build_for(config: TrainConfig, *, channels: int, classes: int) -> nn.Module:
     """The untrained net of a config, its weights drawn from the config's seed."""
     seed_everything(config.seed)
     return cifar_resnet(
         config.depth,
         attention=config.attention,
-        in_channels=1,
+        num_classes=classes,
+        in_channels=channels,
         norm="batch" if config.batch_norm else None,
         skip="all" if config.skip else "none",
     )
 
 
 def fit(
-    model: nn.Module, data: Digits, config: TrainConfig, directory: Path, *, device: torch.device | None = None
+    model: nn.Module,
+    data: Data,
+    config: TrainConfig,
+    directory: Path,
+    *,
+    device: torch.device | None = None,
+    group: Group | None = None,
 ) -> TrainResult:
     """Train `model` in `directory`, or go on from the newest checkpoint there.
 
@@ -92,23 +120,32 @@ def fit(
     that is not finite ends the training before its update; the step is recorded and the last weights are kept.
 
     Args:
-        model: Maps `(B, 1, H, W)` images to `(B, 10)` logits; trained in place.
+        model: Maps `(B, C, H, W)` images to logits; trained in place.
         data: Training and validation split.
-        config: Hyper-parameters. Another config in the same directory is refused.
+        config: Hyper-parameters. Another config, or other data, in the same directory is refused.
         directory: Receives config.json, env.json, metrics.jsonl (one row a step) and the checkpoint.
         device: Where to train; None is the CPU.
+        group: The processes that train together, each on its share of every batch; `batch_size` is that of all. None
+            is this process alone.
 
     Returns:
-        Steps, validation accuracy, the first non-finite step and the hash of the weights.
+        Steps, validation accuracy, the first non-finite step and the hash of the weights; the same in all processes.
 
     Raises:
-        ValueError: The directory holds a run of another config.
+        ValueError: The directory holds a run of another config or of other data, or a batch is smaller than the group.
         CheckpointError: The checkpoint does not match its manifest.
     """
     from tqdm import tqdm  # type: ignore[import-untyped]
 
-    device = device or torch.device("cpu")
-    run = Run(directory, config=config)
+    device, group = device or torch.device("cpu"), group or Group()
+    least = len(data.train) % config.batch_size or config.batch_size
+    if least < group.size:
+        raise ValueError(
+            f"{len(data.train)} images in batches of {config.batch_size} leave a batch of {least}, which {group.size} "
+            "processes cannot share; choose another batch_size"
+        )
+    run = Run(directory, config=config) if group.leads else None
+    fingerprint = data.train.fingerprint()
     model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     train = data.train.to(device)
     optimizer = torch.optim.SGD(
@@ -116,54 +153,78 @@ def fit(
     )
     per_epoch = -(-len(train) // config.batch_size)
     total = config.epochs * per_epoch
-    step, nonfinite, finished = 0, None, False
+    step, nonfinite, finished, best = 0, None, False, None
+    group.wait()
     checkpoint = latest(directory)
     if checkpoint is not None:
         state = load_state(checkpoint)
+        if state["data"] != fingerprint:
+            raise ValueError(f"{directory} belongs to a run on other images; use another directory or the same data")
         model.load_state_dict(state["model"])
-        step, nonfinite, finished = state["step"], state["nonfinite_step"], state["finished"]
+        step, nonfinite, finished, best = (state[name] for name in ("step", "nonfinite_step", "finished", "best"))
         if not finished:
             optimizer.load_state_dict(state["optimizer"])
             set_rng_state(state["rng"])
-    if not finished:
+    if run and not finished:
         run.rewind(step)
+    group.wait()
+
+    def save(**more: object) -> None:
+        if group.leads:
+            state = {"step": step, "nonfinite_step": nonfinite, "best": best, "data": fingerprint} | more
+            save_state(directory, {"model": model.state_dict()} | state, step=step, keep=1 if more["finished"] else 2)
+
+    def validate() -> float:
+        group.agree(model)
+        found = accuracy(model, data.validation)
+        model.train()
+        if group.leads and (best is None or found > best):
+            save_state(directory / BEST, {"model": model.state_dict()}, step=step, keep=1)
+        return found if best is None else max(best, found)
+
     model.train()
-    with tqdm(total=total, initial=step, delay=2, disable=None, unit="step", desc=directory.name) as bar:
+    parallel = group.wrap(model)
+    with tqdm(
+        total=total, initial=step, delay=2, disable=None if group.leads else True, unit="step", desc=directory.name
+    ) as bar:
         while not finished:
             epoch, position = divmod(step, per_epoch)
-            for images, labels in batches(
+            for batch in batches(
                 train, config.batch_size, seed=config.seed, epoch=epoch, augment=config.augment, start=position
             ):
                 rate = learning_rate(config, step / total)
-                for group in optimizer.param_groups:
-                    group["lr"] = rate
-                loss = F.cross_entropy(model(images), labels)
-                run.log(step + 1, loss=loss.item(), learning_rate=rate, epoch=epoch)
+                for parameters in optimizer.param_groups:
+                    parameters["lr"] = rate
+                images, labels = group.share(batch)
+                # the gradients are averaged over processes: this is this one's part of the mean over the batch
+                part = F.cross_entropy(parallel(images), labels, reduction="sum") * (group.size / len(batch[1]))
+                loss = group.total(part) / group.size
+                if run:
+                    run.log(step + 1, loss=loss.item(), learning_rate=rate, epoch=epoch)
                 if not torch.isfinite(loss):
                     nonfinite = step + 1
                     break
                 optimizer.zero_grad()
-                torch.autograd.backward(loss)
+                torch.autograd.backward(part)
                 optimizer.step()
                 step += 1
                 bar.update()
+                if config.keep_best and step % per_epoch == 0:
+                    best = validate()
                 if step % config.checkpoint_every == 0 and step < total:
-                    state = {"optimizer": optimizer.state_dict(), "rng": rng_state(), "finished": False}
-                    _save(directory, model, step, nonfinite, state)
+                    save(optimizer=optimizer.state_dict(), rng=rng_state(), finished=False)
             finished = step == total or nonfinite is not None
             if finished:
-                _save(directory, model, step, nonfinite, {"finished": True})
+                save(finished=True)
+    group.agree(model)
+    group.wait()
     return TrainResult(
         steps=step,
         validation_accuracy=accuracy(model, data.validation),
+        best_validation_accuracy=best,
         nonfinite_step=nonfinite,
         weights=weights_hash(model),
     )
-
-
-def _save(directory: Path, model: nn.Module, step: int, nonfinite: int | None, more: dict[str, object]) -> None:
-    state = {"model": model.state_dict(), "step": step, "nonfinite_step": nonfinite} | more
-    save_state(directory, state, step=step, keep=1 if more["finished"] else 2)
 
 
 def learning_rate(config: TrainConfig, progress: float) -> float:
@@ -178,7 +239,7 @@ def accuracy(model: nn.Module, split: Split, *, batch_size: int = 500) -> float:
     device = next(model.parameters()).device
     right = 0
     for first in range(0, len(split), batch_size):
-        logits = model(split.images[first : first + batch_size].to(device))
+        logits = model(to_float(split.images[first : first + batch_size].to(device)))
         right += int((logits.argmax(1) == split.labels[first : first + batch_size].to(device)).sum())
     return right / len(split)
 

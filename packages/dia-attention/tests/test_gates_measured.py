@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 import torch
 from dia_attention import cifar_resnet, functional
-from dia_attention._metrics import collect_gates, gradient_norms, layer_correlation
+from dia_attention.metrics import by_stage, collect_gates, gradient_norms, layer_correlation, stripe_score
+from hypothesis import given
+from hypothesis import strategies as st
 
 
 @pytest.fixture
@@ -27,6 +29,39 @@ def test_gates_are_those_of_the_formula(net):
             path = f"layer{stage}.{block}"
             h, c = functional.dia_cell(branches[path].mean((2, 3)), h, c, **weights)
             torch.testing.assert_close(gates[path], h)
+
+
+@pytest.mark.parametrize("name", ["se", "ras", "lsas", "step", "asr", "cbam"])
+def test_gates_of_every_attention_are_collected_by_stage(name):
+    net = cifar_resnet(20, attention=name).eval()
+    stages = by_stage(collect_gates(net, [torch.randn(3, 3, 8, 8), torch.randn(1, 3, 8, 8)]))
+    assert list(stages) == (["layer3"] if name == "lsas" else ["layer1", "layer2", "layer3"])
+    assert all(gate.shape == (4, 256) for gate in stages["layer3"].values())
+    assert len(stages["layer3"]) == 2
+
+
+def test_asr_shows_perfect_stripes_and_se_does_not():
+    x = torch.randn(8, 3, 8, 8)
+    for name, perfect in (("asr", True), ("se", False)):
+        gates = collect_gates(cifar_resnet(11, attention=name).eval(), [x])
+        assert all((stripe_score(gate) > 1 - 1e-9) is perfect for gate in gates.values())
+
+
+@given(st.integers(2, 9), st.integers(2, 9), st.integers(0, 99))
+def test_stripe_score_is_the_share_of_an_analysis_of_variance(images, channels, seed):
+    """Between and within add up: eta squared of the one-way layout with channels as groups."""
+    v = torch.rand(images, channels, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)).numpy()
+    between = images * ((v.mean(0) - v.mean()) ** 2).sum()
+    within = ((v - v.mean(0)) ** 2).sum()
+    assert stripe_score(torch.from_numpy(v)) == pytest.approx(between / (between + within), rel=1e-9)
+
+
+def test_stripe_score_of_rows_and_of_a_constant():
+    rows = torch.rand(5, 1).expand(5, 7)  # a gate that depends on the image alone
+    assert stripe_score(rows) == pytest.approx(0, abs=1e-9)
+    assert np.isnan(stripe_score(torch.full((4, 3), 0.3)))
+    with pytest.raises(ValueError, match="one block"):
+        stripe_score(torch.rand(3))
 
 
 def test_batches_are_joined_in_order(net):
