@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from ._eager import stages, weighted
-from ._solution import NON_FINITE, OK, STEP_TOO_SMALL
+from ._solution import OK, STEP_TOO_SMALL
 from ._tableaus import Tableau
 
 SAFETY, SHRINK, GROW = 0.9, 0.2, 10.0
@@ -72,8 +72,9 @@ def integrate_adaptive(
     else:
         step = torch.full_like(t, first_step)
     exponent = -1.0 / (8 if tableau.error3 else 5)
-    kept = []
+    kept, before = [], float(times[0])
     for target in times[1:].tolist():
+        smallest, before = abs(target - before) * torch.finfo(u.dtype).eps, target
         tries = 0
         while True:
             left = sign * (target - t)
@@ -81,7 +82,7 @@ def integrate_adaptive(
             if not bool(active.any()):
                 break
             tries += 1
-            ends = step >= left * (1 - 1e-10)
+            ends = step >= left
             length = torch.where(ends, left, step)
             h = (sign * torch.where(active, length, 0.0)).to(u.dtype)[:, None]
             at = t.to(u.dtype)
@@ -99,12 +100,11 @@ def integrate_adaptive(
             u = torch.where(accepted[:, None], after, u)
             t = torch.where(accepted, torch.where(ends, target, t + sign * length), t)
             attempts = attempts + active
-            stuck = active & ~accepted & (grown < 1e-14 * torch.maximum(t.abs(), left.abs()))
+            stuck = active & ~accepted & (grown < smallest)
             status = torch.where(stuck | (active & ~accepted & (tries >= max_steps)), STEP_TOO_SMALL, status)
             if tries >= max_steps:
                 status = torch.where(active & (sign * (target - t) > 0), STEP_TOO_SMALL, status)
             step = torch.where(active, grown, step)
         broken = status != OK
         kept.append(torch.where(broken[:, None], torch.nan, u))
-    status = torch.where((status == STEP_TOO_SMALL) & ~torch.isfinite(u.detach()).all(-1), NON_FINITE, status)
     return torch.stack(kept), status, attempts

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import Literal
 
 import numpy as np
@@ -39,7 +40,14 @@ class Grid:
     full: float
     shortened: bool
 
-    @property
+    @cached_property
+    def arrays(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
+        """Start, step, count and every of the runs."""
+        starts, steps = (np.array([getattr(run, name) for run in self.runs]) for name in ("start", "h"))
+        counts, everys = (np.array([getattr(run, name) for run in self.runs], np.int64) for name in ("count", "every"))
+        return starts, steps, counts, everys
+
+    @cached_property
     def steps(self) -> int:
         """All steps."""
         return sum(run.count for run in self.runs)
@@ -76,6 +84,17 @@ def make_grid(t: Sequence[float] | torch.Tensor, dt: float | None, save: Save) -
     Raises:
         ValueError: For times or a step that make no sense.
     """
+    if isinstance(t, tuple) and isinstance(save, str | int) and isinstance(dt, float) and len(t) == 2:
+        return _cached(float(t[0]), float(t[1]), dt, save)
+    return _make(t, dt, save)
+
+
+@lru_cache(maxsize=256)
+def _cached(start: float, end: float, dt: float, save: Save) -> Grid:
+    return _make((start, end), dt, save)
+
+
+def _make(t: Sequence[float] | torch.Tensor, dt: float | None, save: Save) -> Grid:
     times, span = output_times(t)
     if dt is not None and not (np.isfinite(dt) and dt > 0):
         raise ValueError(f"dt must be positive and finite; got {dt} (the direction comes from t)")

@@ -1,6 +1,7 @@
 """From the name of a method, or a corrected one, to what the engines need."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 from ._corrector import Corrected, Corrector
@@ -49,14 +50,7 @@ def find_method(method: str | Corrected, dt: float | None) -> Method:
         TypeError: For an object without a correction.
     """
     if isinstance(method, str):
-        if method in TABLEAUS:
-            tableau = TABLEAUS[method]
-            return Method("adaptive" if tableau.error and dt is None else "runge_kutta", method, tableau)
-        if method in SPLITTINGS:
-            return Method("splitting", method, splitting=SPLITTINGS[method])
-        if method == "expm":
-            return Method("expm", method)
-        raise ValueError(f"there is no method {method!r}; expected one of {', '.join(method_names())}, or an AttSolver")
+        return _named(method, dt is None)
     if not isinstance(method, Corrected):
         raise TypeError(f"method is a name or an AttSolver; got {type(method).__name__}")
     if method.base not in TABLEAUS:
@@ -64,3 +58,15 @@ def find_method(method: str | Corrected, dt: float | None) -> Method:
     return Method(
         "corrected", f"corrected {method.base}", TABLEAUS[method.base], corrected=method, arrays=method.corrector()
     )
+
+
+@lru_cache(maxsize=64)
+def _named(method: str, free_steps: bool) -> Method:
+    if method in TABLEAUS:
+        tableau = TABLEAUS[method]
+        return Method("adaptive" if tableau.error and free_steps else "runge_kutta", method, tableau)
+    if method in SPLITTINGS:
+        return Method("splitting", method, splitting=SPLITTINGS[method])
+    if method == "expm":
+        return Method("expm", method)
+    raise ValueError(f"there is no method {method!r}; expected one of {', '.join(method_names())}, or an AttSolver")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, overload
 
+import numpy as np
 import torch
 
 from ._trace import FUNCTIONS, Graph, trace
@@ -64,6 +65,11 @@ class ComponentwiseRHS:
             else:
                 self.params[name] = tuple(float(one) for one in value)
         self.positions = None if positions is None else tuple(positions)
+        self.flat_defaults: list[float] = []
+        for value in self.params.values():
+            self.flat_defaults += [value] if isinstance(value, float) else value
+        self.default_array = np.array([self.flat_defaults], dtype=np.float64)
+        self.plans: dict[Any, Callable[..., None]] = {}  # compiled programs of the native engine
         self._graphs: dict[int, Graph] = {}
 
     def __call__(self, t: Any, y: torch.Tensor, params: Mapping[str, Value] | None = None) -> torch.Tensor:
@@ -131,7 +137,7 @@ class ComponentwiseRHS:
 
     def default_params(self, like: torch.Tensor) -> torch.Tensor:
         """The default parameters as one tensor (n_params,)."""
-        return torch.tensor(self._flat_defaults(), dtype=like.dtype, device=like.device)
+        return torch.tensor(self.flat_defaults, dtype=like.dtype, device=like.device)
 
     def graph(self, dim: int) -> Graph:
         """The traced operations for a state of ``dim`` components."""
@@ -151,14 +157,8 @@ class ComponentwiseRHS:
             self._graphs[dim] = trace(self.function, dim, namespace)
         return self._graphs[dim]
 
-    def _flat_defaults(self) -> list[float]:
-        flat: list[float] = []
-        for value in self.params.values():
-            flat += [value] if isinstance(value, float) else value
-        return flat
-
     def _values(self, flat: torch.Tensor | None) -> Sequence[Any]:
-        return self._flat_defaults() if flat is None else flat.unbind(-1)
+        return self.flat_defaults if flat is None else flat.unbind(-1)
 
     def _namespace(self, values: Sequence[Any]) -> Any:
         names, start = {}, 0

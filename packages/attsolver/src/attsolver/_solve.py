@@ -14,6 +14,7 @@ from ._expm import check_linear, integrate_linear
 from ._grid import Grid, Save, make_grid, output_times
 from ._inputs import check_corrected, check_state, check_tolerances
 from ._method import Method, find_method
+from ._native import installed, run_adaptive, run_fixed
 from ._rhs import ComponentwiseRHS, Value
 from ._solution import MEANING, OUT_OF_DOMAIN, OutOfDomainWarning, Solution, SolverError
 from ._symplectic import SplittingStep, check_separable
@@ -98,14 +99,15 @@ def solve(
     chosen = _choose(backend, found, rhs, y0, flat)
     f = _function(func, rhs, flat)
     if found.kind == "adaptive":
-        solution = _adaptive(f, found, y0, t, save, rtol, atol, max_steps, rhs is None)
+        native = rhs if chosen == "native" else None
+        solution = _adaptive(f, native, flat, found, y0, t, save, rtol, atol, max_steps, rhs is None)
     elif found.kind == "expm":
         solution = _linear(f, rhs, flat, y0, t, dt, save)
     else:
         grid = make_grid(t, dt, save)
         if found.arrays is not None:
             check_corrected(found.arrays, grid, y0.shape[-1], rhs, params, allow_mismatch)
-        solution = _fixed(f, rhs, flat, found, y0, grid, max_norm, out_of_domain, checkpoint)
+        solution = _fixed(f, rhs, flat, found, y0, grid, chosen, max_norm, out_of_domain, checkpoint)
     return _finish(solution, check, out_of_domain, y0.ndim == 1)
 
 
@@ -159,9 +161,34 @@ def _function(func: Any, rhs: ComponentwiseRHS | None, flat: torch.Tensor | None
 def _choose(
     backend: str, method: Method, rhs: ComponentwiseRHS | None, y0: torch.Tensor, flat: torch.Tensor | None
 ) -> str:
-    if backend not in ("auto", "eager", "compile", "native"):
+    if backend == "native" or backend == "auto":
+        obstacle = _obstacle(method, rhs, y0, flat)
+        if obstacle is None:
+            return "native"
+        if backend == "native":
+            raise ValueError(f"the native backend {obstacle}")
+        return "eager"
+    if backend not in ("eager", "compile"):
         raise ValueError(f"backend is auto, eager, compile or native; got {backend!r}")
-    return "eager"
+    return backend
+
+
+def _obstacle(method: Method, rhs: ComponentwiseRHS | None, y0: torch.Tensor, flat: torch.Tensor | None) -> str | None:
+    """Why the native engine cannot run this, or None."""
+    if method.kind == "expm":
+        return "has no expm; its matrix products run on backend='eager'"
+    if rhs is None:
+        return "compiles component-wise right-hand sides only; write f(t, x, p, m) under @attsolver.rhs"
+    if y0.device.type != "cpu":
+        return f"runs on the CPU; y0 is on {y0.device}"
+    if torch.is_grad_enabled():
+        network = method.corrected
+        trained = isinstance(network, torch.nn.Module) and any(p.requires_grad for p in network.parameters())
+        if y0.requires_grad or (flat is not None and flat.requires_grad) or trained:
+            return "has no gradient; use backend='eager', or torch.no_grad() where none is wanted"
+    if not installed():
+        return "needs numba: pip install 'attsolver[native]'"
+    return None
 
 
 def _stepper(
@@ -191,21 +218,33 @@ def _fixed(
     method: Method,
     y0: torch.Tensor,
     grid: Grid,
+    backend: str,
     max_norm: float | None,
     out_of_domain: str,
     checkpoint: int | bool,
 ) -> Solution:
+    times = torch.tensor(grid.times, device=y0.device)
+    nfev = grid.steps * method.evaluations + (method.name == "leapfrog")
+    if backend == "native" and rhs is not None:
+        batch = y0.detach().reshape(-1, y0.shape[-1]).contiguous()
+        y, status, left = run_fixed(
+            rhs, flat, method, batch, grid, max_norm=max_norm, fallback=out_of_domain == "fallback"
+        )
+        outside = None if method.arrays is None else left
+        if y0.ndim == 1:
+            return Solution(times, y[:, 0], status[0], nfev, None if outside is None else outside[0], f)
+        return Solution(times, y.transpose(0, 1), status, nfev, outside, f)
     stepper = _stepper(f, rhs, flat, method, y0, out_of_domain == "fallback")
     segment = math.isqrt(grid.steps) + 1 if checkpoint is True else int(checkpoint)
     y, status = integrate(stepper, y0, grid, max_norm=max_norm, segment=segment)
-    nfev = grid.steps * method.evaluations + (method.name == "leapfrog")
     outside = stepper.out_of_domain if isinstance(stepper, FixedStep) else None
-    times = torch.as_tensor(grid.times, device=y0.device)
     return Solution(times, y.movedim(0, -2), status, nfev, outside, f)
 
 
 def _adaptive(
     f: Func,
+    native: ComponentwiseRHS | None,
+    flat: torch.Tensor | None,
     method: Method,
     y0: torch.Tensor,
     t: Sequence[float] | torch.Tensor,
@@ -215,7 +254,8 @@ def _adaptive(
     max_steps: int,
     generic: bool,
 ) -> Solution:
-    times = torch.as_tensor(output_times(t)[0], device=y0.device)
+    at = output_times(t)[0]
+    times = torch.as_tensor(at, device=y0.device)
     batch = y0.reshape(-1, y0.shape[-1])
 
     def per_trajectory(at: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
@@ -224,9 +264,15 @@ def _adaptive(
         return f(at[0], y[0])[None] if y0.ndim == 1 else f(at[:, None], y)
 
     assert method.tableau is not None
-    states, status, attempts = integrate_adaptive(
-        per_trajectory, method.tableau, batch, times, rtol=rtol, atol=atol, max_steps=max_steps
-    )
+    if native is not None:
+        batch = batch.detach().contiguous()
+        states, status, attempts = run_adaptive(
+            native, flat, method, batch, at, rtol=rtol, atol=atol, max_steps=max_steps
+        )
+    else:
+        states, status, attempts = integrate_adaptive(
+            per_trajectory, method.tableau, batch, times, rtol=rtol, atol=atol, max_steps=max_steps
+        )
     y, kept = _keep(torch.cat([batch[None], states]), times, save)
     nfev = 1 + attempts * (method.evaluations + (len(method.tableau.error) > method.evaluations))
     y = y.movedim(0, -2)
