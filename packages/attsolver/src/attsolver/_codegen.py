@@ -7,6 +7,7 @@ same order whatever the size of the batch.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Literal
 
 from ._corrector import Corrector
@@ -16,7 +17,7 @@ from ._tableaus import Tableau
 from ._trace import Graph, Key
 
 FUSED_LIMIT = 700  # operations of a whole step up to which it is written as one loop over lanes
-WORK_BYTES = 40_000  # a block's work array should stay in the first-level cache
+WORK_BYTES = 40000  # a block's work array should stay in the first-level cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +67,14 @@ class Writer:
         first, self.count = self.count, self.count + n
         return [f"w[{first + i} * V + v]" for i in range(n)]
 
+    def offset(self, name: str, row: str) -> None:
+        """Where a row begins whose number is only known at run time.
+
+        The mask changes nothing. It shows the compiler that the index is not negative; otherwise numba's handling of
+        negative indices keeps the loop from becoming vector instructions.
+        """
+        self.line(f"{name} = ({row}) * V & 0xFFFFFF")
+
     def loop(self) -> object:
         """A loop over the lanes of the block."""
         return self.source.block("for v in range(lanes):")
@@ -91,8 +100,11 @@ class Writer:
 
 
 def _lanes(program: Program) -> int:
+    """The largest block whose arrays stay in the cache."""
     stages = program.tableau.stages if program.tableau else 2
     rows = program.dim * (stages + 3) + (program.n_params if program.own_params else 0)
+    if program.corrector is not None:
+        rows += program.corrector.hidden + sum(program.corrector.w_lin.shape)
     size = 4 if program.dtype == "float32" else 8
     return max(n for n in (32, 64, 128) if n == 32 or rows * n * size <= WORK_BYTES)
 
@@ -113,14 +125,10 @@ def increment_rows(writer: Writer, tableau: Tableau, state: Sequence[str], s: Se
     d = writer.program.dim
     write_stages(writer, state, "h", lane_time="t")
     source = writer.source
-    first = s[0].split("[")[1].split(" ")[0]
     with source.block(f"for i in range({d}):"):
-        for j, weight in enumerate(tableau.b):
-            if weight:
-                start = None if j == next(i for i, b in enumerate(tableau.b) if b) else f"w[({first} + i) * V + v]"
-                with writer.loop():
-                    term = source.sum(start, [(source.const(float(weight)), f"k[({j * d} + i) * V + v]")])
-                    writer.line(f"w[({first} + i) * V + v] = {term}")
+        writer.offset("wi", "i")
+        with writer.loop():
+            writer.line(f"{row_from(s, 'wi')} = {source.sum(None, slope_terms(writer, tableau.b, 'wi'))}")
 
 
 def write_stages(writer: Writer, state: Sequence[str], h: str, *, lane_time: str) -> None:
@@ -138,20 +146,37 @@ def write_stages(writer: Writer, state: Sequence[str], h: str, *, lane_time: str
         with writer.loop():
             for row, x in zip(inputs, state, strict=True):
                 writer.line(f"{row} = {x}")
-        first = inputs[0].split("[")[1].split(" ")[0]
         with source.block("for j in range(s):"):
             writer.line("a = A[s, j]")
-            with source.block("if a != 0:"), source.block(f"for i in range({d}):"), writer.loop():
-                target = f"w[({first} + i) * V + v]"
-                writer.line(f"{target} = fma(a * {h}, k[(j * {d} + i) * V + v], {target})")
+            with source.block("if a != 0:"), source.block(f"for i in range({d}):"):
+                writer.offset("wi", "i")
+                writer.offset("kj", f"j * {d} + i")
+                with writer.loop():
+                    target = row_from(inputs, "wi")
+                    writer.line(f"{target} = fma(a * {h}, k[kj + v], {target})")
         writer.line("node = NODES[s]")
-        writer.line(f"base = s * {d} * V")
+        writer.offset("ks", f"s * {d}")
         with writer.loop():
             if writer.timed:
                 writer.line(f"ts = fma(node, {h}, {lane_time})")
             x = writer.load(inputs, "x")
             for i, name in enumerate(writer.derivative(x, "ts", "n")):
-                writer.line(f"k[base + {i} * V + v] = {name}")
+                writer.line(f"k[ks + {i} * V + v] = {name}")
+
+
+def row_from(rows: Sequence[str], offset: str) -> str:
+    """The element of the i-th of some rows, given where row i of the array begins."""
+    return rows[0].replace("[", f"[{offset} + ")
+
+
+def slope_terms(writer: Writer, weights: Sequence[Fraction], offset: str) -> list[tuple[str, str]]:
+    """Pairs (weight, slope) for component i, given where row i begins."""
+    d = writer.program.dim
+    return [
+        (writer.source.const(float(weight)), f"k[{offset} + {j * d} * V + v]")
+        for j, weight in enumerate(weights)
+        if weight
+    ]
 
 
 def fused_increment(writer: Writer, tableau: Tableau, x: Sequence[str]) -> list[str]:

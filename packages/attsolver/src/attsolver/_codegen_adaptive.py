@@ -1,10 +1,9 @@
 """Adaptive steps inside the native engine: every lane has its own time and step; lanes wait until their block is done."""
 
 from collections.abc import Sequence
-from fractions import Fraction
 
 from ._adaptive import GROW, SAFETY, SHRINK
-from ._codegen import Writer, write_stages
+from ._codegen import Writer, row_from, slope_terms, write_stages
 from ._solution import STEP_TOO_SMALL
 from ._tableaus import Tableau
 
@@ -59,9 +58,10 @@ def write_adaptive(writer: Writer) -> None:
                         source.line(f"k[{tableau.stages * d + i} * V + v] = {name}")
             _errors(writer, tableau, new)
             _decide(writer, tableau, h, elapsed, carry, planned)
-            with source.block(f"for i in range({d}):"), writer.loop():
-                first = _first(new)
-                source.line(f"w[i * V + v] = w[({first} + i) * V + v] if took[v] != 0 else w[i * V + v]")
+            with source.block(f"for i in range({d}):"):
+                writer.offset("wi", "i")
+                with writer.loop():
+                    source.line(f"w[wi + v] = {row_from(new, 'wi')} if took[v] != 0 else w[wi + v]")
             with source.block("if tries >= max_steps:"), writer.loop():
                 source.line("far[v] = 2 if far[v] == 0 else far[v]")
         with source.block("for v in range(m):"), source.block("if far[v] == 2:"):
@@ -72,10 +72,6 @@ def write_adaptive(writer: Writer) -> None:
             source.line("out[o - 1, b0 + v, i] = w[i * V + v]")
     with source.block("for v in range(m):"):
         source.line("attempts[b0 + v] = outside[v]")
-
-
-def _first(rows: Sequence[str]) -> str:
-    return rows[0].split("[")[1].split(" ")[0]
 
 
 def _first_step(writer: Writer, planned: str) -> None:
@@ -99,16 +95,11 @@ def _first_step(writer: Writer, planned: str) -> None:
 
 def _combine(writer: Writer, tableau: Tableau, h: str, new: Sequence[str]) -> None:
     source, d = writer.source, writer.program.dim
-    with source.block(f"for i in range({d}):"), writer.loop():
-        total = source.sum(None, _terms(writer, tableau.b))
-        source.line(f"w[({_first(new)} + i) * V + v] = fma({h}, {total}, w[i * V + v])")
-
-
-def _terms(writer: Writer, weights: Sequence[Fraction]) -> list[tuple[str, str]]:
-    d = writer.program.dim
-    return [
-        (writer.source.const(float(weight)), f"k[({j * d} + i) * V + v]") for j, weight in enumerate(weights) if weight
-    ]
+    with source.block(f"for i in range({d}):"):
+        writer.offset("wi", "i")
+        with writer.loop():
+            total = source.sum(None, slope_terms(writer, tableau.b, "wi"))
+            source.line(f"{row_from(new, 'wi')} = fma({h}, {total}, w[wi + v])")
 
 
 def _errors(writer: Writer, tableau: Tableau, new: Sequence[str]) -> None:
@@ -118,12 +109,14 @@ def _errors(writer: Writer, tableau: Tableau, new: Sequence[str]) -> None:
     with writer.loop():
         for e in range(len(estimates)):
             source.line(f"q[{e} * V + v] = {const(0.0)}")
-    with source.block(f"for i in range({d}):"), writer.loop():
-        source.line(f"largest = maximum(fabs(w[i * V + v]), fabs(w[({_first(new)} + i) * V + v]))")
-        source.line("unit = fma(rt, largest, at)")
-        for e, weights in enumerate(estimates):
-            source.line(f"part = ({source.sum(None, _terms(writer, weights))}) / unit")
-            source.line(f"q[{e} * V + v] = fma(part, part, q[{e} * V + v])")
+    with source.block(f"for i in range({d}):"):
+        writer.offset("wi", "i")
+        with writer.loop():
+            source.line(f"largest = maximum(fabs(w[wi + v]), fabs({row_from(new, 'wi')}))")
+            source.line("unit = fma(rt, largest, at)")
+            for e, weights in enumerate(estimates):
+                source.line(f"part = ({source.sum(None, slope_terms(writer, weights, 'wi'))}) / unit")
+                source.line(f"q[{e} * V + v] = fma(part, part, q[{e} * V + v])")
 
 
 def _decide(writer: Writer, tableau: Tableau, h: str, elapsed: str, carry: str, planned: str) -> None:

@@ -73,17 +73,20 @@ def write_correction(writer: Writer, corrector: Corrector, s: Sequence[str]) -> 
     if hidden:
         with source.block(f"for j in range({hidden}):"):
             writer.line(f"b = net[{offsets['b1']} + j]")
-            affine("w1", "j", "hid[j * V + v]", "b")
+            writer.offset("hj", "j")
+            affine("w1", "j", "hid[hj + v]", "b")
     with source.block(f"for o in range({d}):"):
         writer.line(f"b = net[{offsets['b2']} + o]")
-        affine("w_lin", "o", "q[o * V + v]", "b")
+        writer.offset("qo", "o")
+        affine("w_lin", "o", "q[qo + v]", "b")
         whole = hidden - hidden % _UNROLL
         for span, width in ((f"0, {whole}, {_UNROLL}", _UNROLL), (f"{whole}, {hidden}", 1)):
             with source.block(f"for j in range({span}):"):
                 names = weights("w2", f"o * {hidden} + j", width)
+                writer.offset("hj", "j")
                 with writer.loop():
-                    terms = [(names[i], f"hid[(j + {i}) * V + v]") for i in range(width)]
-                    writer.line(f"q[o * V + v] = {source.sum('q[o * V + v]', terms)}")
+                    terms = [(names[i], f"hid[hj + {i} * V + v]") for i in range(width)]
+                    writer.line(f"q[qo + v] = {source.sum('q[qo + v]', terms)}")
     _watch(writer, offsets)
     fine = _fallback(writer) if writer.program.fallback else None
     for i, x in enumerate(writer.x):

@@ -58,7 +58,7 @@ def program_text(program: Program) -> str:
                 head.line(f"p{j} = T(p[0, {j}])")
         with head.block("for b0 in range(lo, hi, V):"):
             head.line("m = min(V, hi - b0)")
-            head.line("lanes = (m + 15) // 16 * 16")
+            head.line("lanes = (m + 15) // 16 * 16 & 0xFF")
             _load(head, d, program.n_params if program.own_params else 0)
     return "\n".join([_HEADER, *head.lines, *body.lines, ""])
 

@@ -36,7 +36,7 @@ _SIZED: dict[str, _Callable[[int], System]] = {
     "neural": _neural,
     "spring_chain": _spring_chain,
 }
-_DEFAULT_SIZE = {"klink_pendulum": 4, "lorenz96": 40, "n_body": 8, "neural": 64, "spring_chain": 20}
+_DEFAULT_SIZE = {"klink_pendulum": 4, "lorenz96": 40, "n_body": 8, "neural": 32, "spring_chain": 20}
 _cache: dict[tuple[str, int | None], System] = {}
 
 
@@ -56,7 +56,7 @@ def get(name: str, *, size: int | None = None) -> System:
     Args:
         name: One of ``names()``.
         size: Links of klink_pendulum (4), bodies of n_body (8), masses of spring_chain (20), components of lorenz96
-            (40), hidden units of neural (64); None is the default in brackets. The other systems have no size.
+            (40), hidden units of neural (32); None is the default in brackets. The other systems have no size.
 
     Raises:
         ValueError: For an unknown name, or a size where there is none to choose.
