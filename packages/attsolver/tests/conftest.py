@@ -41,8 +41,8 @@ class StandIn:
         if c.conditioning:
             z = [*z, params.expand(*u.shape[:-1], params.shape[-1])]
         z = torch.cat(z, -1)
-        z = (z - torch.tensor(c.mu).to(z)) / torch.tensor(c.sigma).to(z)
-        hidden = z @ torch.tensor(c.w1).to(z).T + torch.tensor(c.b1).to(z)
+        z = (z - torch.as_tensor(c.mu).to(z)) / torch.as_tensor(c.sigma).to(z)
+        hidden = z @ torch.as_tensor(c.w1).to(z).T + torch.as_tensor(c.b1).to(z)
         match c.activation:
             case "relu":
                 hidden = hidden.relu()
@@ -55,8 +55,8 @@ class StandIn:
                 top = a0 + a1 * hidden + a2 * hidden**2 + a3 * hidden**3
                 bottom = b1 * hidden + b2 * hidden**2
                 hidden = top / (1 + bottom.abs() if name == "rational" else b0 + bottom)
-        inner = z @ torch.tensor(c.w_lin).to(z).T + hidden @ torch.tensor(c.w2).to(z).T + torch.tensor(c.b2).to(z)
-        return torch.tensor(c.out_scale).to(z) * inner - torch.tensor(c.q0).to(z)
+        inner = z @ torch.as_tensor(c.w_lin).to(z).T + hidden @ torch.as_tensor(c.w2).to(z).T + torch.as_tensor(c.b2).to(z)
+        return torch.as_tensor(c.out_scale).to(z) * inner - torch.as_tensor(c.q0).to(z)
 
 
 def build_random(d, *, base="rk4", order=4, dt=0.1, features="both", hidden=8, scale=1e-3, seed=0, **more):

@@ -13,6 +13,7 @@ from ._generate import TrajectoryData as TrajectoryData
 from ._generate import generate as generate
 from ._neurvec import NeurVec as NeurVec
 from ._neurvec import load_neurvec_checkpoint as load_neurvec_checkpoint
+from ._odeint import odeint as odeint
 from ._rhs import rhs as rhs
 from ._solution import OutOfDomainWarning as OutOfDomainWarning
 from ._solution import Solution as Solution
@@ -30,5 +31,5 @@ except _PackageNotFoundError:
 __all__ = [
     "AttSolver", "Corrector", "FitReport", "NeurVec", "OutOfDomainWarning", "Solution", "SolverError",
     "StiffProblemError", "StiffnessWarning", "TrajectoryData", "__version__", "export_npz", "fit", "generate",
-    "load_neurvec_checkpoint", "rhs", "solve", "step", "systems",
+    "load_neurvec_checkpoint", "odeint", "rhs", "solve", "step", "systems",
 ]  # fmt: skip

@@ -79,12 +79,9 @@ class FixedStep:
 
     def __call__(self, t: float, u: torch.Tensor, h: float) -> torch.Tensor:
         """The state after one step of length h."""
-        s = increment(self.f, t, u, h, self.tableau)
-        base = u + h * s
-        if self.corrected is None or self.arrays is None:
-            return base
-        ratio = (h / self.arrays.dt) ** (self.arrays.order + 1) if self.arrays.scaling == "power" else 1.0
-        after = base + ratio * self.corrected.correction(t, u, s, self.params)
+        after = self.plain(t, u, h)
+        if self.arrays is None:
+            return after
         outside = self._outside(u.detach())
         self.out_of_domain = outside.long() if self.out_of_domain is None else self.out_of_domain + outside
         if self.fallback and bool(outside.any()):
@@ -94,6 +91,15 @@ class FixedStep:
             after = torch.where(outside[..., None], fine, after)
         return after
 
+    def plain(self, t: Any, u: torch.Tensor, h: Any) -> torch.Tensor:
+        """The step alone, without a look at the training box."""
+        s = increment(self.f, t, u, h, self.tableau)
+        base = u + h * s
+        if self.corrected is None or self.arrays is None:
+            return base
+        ratio = (h / self.arrays.dt) ** (self.arrays.order + 1) if self.arrays.scaling == "power" else 1.0
+        return base + ratio * self.corrected.correction(t, u, s, self.params)
+
     def _outside(self, u: torch.Tensor) -> torch.Tensor:
         assert self.arrays is not None
         low, high = torch.as_tensor(self.arrays.low).to(u), torch.as_tensor(self.arrays.high).to(u)
@@ -101,10 +107,17 @@ class FixedStep:
 
 
 Stepper = Callable[[float, torch.Tensor, float], torch.Tensor]
+Block = Callable[[torch.Tensor, float, float, int, int], torch.Tensor]
 
 
 def integrate(
-    stepper: Stepper, u: torch.Tensor, grid: Grid, *, max_norm: float | None, segment: int = 0
+    stepper: Stepper,
+    u: torch.Tensor,
+    grid: Grid,
+    *,
+    max_norm: float | None,
+    segment: int = 0,
+    compiled: Block | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """All steps of a grid.
 
@@ -114,6 +127,7 @@ def integrate(
         grid: The steps.
         max_norm: Bound on every |u_i|, looked at every 16 steps of a run and at its end.
         segment: Steps between checkpoints of the backward pass; 0 keeps every intermediate result instead.
+        compiled: Runs several steps in the stepper's place.
 
     Returns:
         Kept states (T, ..., d) and the status (...).
@@ -133,11 +147,10 @@ def integrate(
             if run.every:
                 count = min(count, run.every - done % run.every)
             if segment and torch.is_grad_enabled():
-                count = run.every - done % run.every if run.every else run.count - done
-                count = min(count, segment)
+                count = min(segment, run.every - done % run.every if run.every else run.count - done)
                 u = checkpoint(block, u, run.start, run.h, done, count, use_reentrant=False)
             else:
-                u = block(u, run.start, run.h, done, count)
+                u = (compiled or block)(u, run.start, run.h, done, count)
             done += count
             if max_norm is not None and (done % CHECK_EVERY == 0 or done == run.count):
                 beyond = (u.detach().abs() > max_norm).any(-1)

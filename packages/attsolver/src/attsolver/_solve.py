@@ -8,6 +8,7 @@ from typing import Any, Literal
 import torch
 
 from ._adaptive import integrate_adaptive
+from ._compile import compiled_steps
 from ._corrector import Corrected
 from ._eager import FixedStep, Stepper, increment, integrate
 from ._expm import check_linear, integrate_linear
@@ -99,6 +100,8 @@ def solve(
     chosen = _choose(backend, found, rhs, y0, flat)
     f = _function(func, rhs, flat)
     if found.kind == "adaptive":
+        if chosen == "compile":
+            raise ValueError("backend='compile' takes fixed steps; give dt, or take eager or native")
         native = rhs if chosen == "native" else None
         solution = _adaptive(f, native, flat, found, y0, t, save, rtol, atol, max_steps, rhs is None)
     elif found.kind == "expm":
@@ -107,7 +110,7 @@ def solve(
         grid = make_grid(t, dt, save)
         if found.arrays is not None:
             check_corrected(found.arrays, grid, y0.shape[-1], rhs, params, allow_mismatch)
-        solution = _fixed(f, rhs, flat, found, y0, grid, chosen, max_norm, out_of_domain, checkpoint)
+        solution = _fixed(func, f, rhs, flat, found, y0, grid, chosen, max_norm, out_of_domain, checkpoint)
     return _finish(solution, check, out_of_domain, y0.ndim == 1)
 
 
@@ -212,6 +215,7 @@ def _stepper(
 
 
 def _fixed(
+    func: object,
     f: Func,
     rhs: ComponentwiseRHS | None,
     flat: torch.Tensor | None,
@@ -236,7 +240,12 @@ def _fixed(
         return Solution(times, y.transpose(0, 1), status, nfev, outside, f)
     stepper = _stepper(f, rhs, flat, method, y0, out_of_domain == "fallback")
     segment = math.isqrt(grid.steps) + 1 if checkpoint is True else int(checkpoint)
-    y, status = integrate(stepper, y0, grid, max_norm=max_norm, segment=segment)
+    compiled = None
+    if backend == "compile":
+        if not isinstance(stepper, FixedStep):
+            raise ValueError(f"backend='compile' runs Runge-Kutta methods and AttSolvers; {method.name} runs on eager")
+        compiled = compiled_steps(func, method, stepper, flat is not None).run
+    y, status = integrate(stepper, y0, grid, max_norm=max_norm, segment=segment, compiled=compiled)
     outside = stepper.out_of_domain if isinstance(stepper, FixedStep) else None
     return Solution(times, y.movedim(0, -2), status, nfev, outside, f)
 
