@@ -30,7 +30,7 @@ def both(func, y0, **arguments):
     return (solve(func, y0, backend=backend, **arguments) for backend in ("eager", "native"))
 
 
-@pytest.mark.parametrize("method", ["rk4", "dop853"])
+@pytest.mark.parametrize("method", ["rk4", pytest.param("dop853", marks=pytest.mark.slow)])
 def test_native_equals_eager_for_every_function(method):
     eager, native = both(every_function, states(5), t=(0.0, 1.05), dt=0.1, method=method)
     torch.testing.assert_close(native.y, eager.y, rtol=1e-13, atol=1e-13)
@@ -183,20 +183,22 @@ def test_leaving_the_training_box_is_counted_warned_about_or_answered_by_base_st
         eager, native = both(system, y0, t=(0.0, 1.05), method=method, out_of_domain=policy)
         torch.testing.assert_close(native.y, eager.y, rtol=1e-12, atol=1e-12)
         assert torch.equal(native.out_of_domain, eager.out_of_domain)
-        assert set(native.out_of_domain.tolist()) >= {0, 1, 2, 3}
+        counts = set(native.out_of_domain.tolist())
+        assert 0 in counts and len(counts) > 4
         expected = (native.out_of_domain > 0) * 3 if policy == "fallback" else torch.zeros(30)
         assert native.status.tolist() == expected.tolist()
     with pytest.warns(OutOfDomainWarning, match="left the states"):
         solve(system, y0, t=(0.0, 1.05), method=method, backend="native")
 
 
-def test_a_conditioned_corrector_reads_the_parameters(random_corrector):
+@pytest.mark.parametrize(
+    "params", [{"g": torch.linspace(8.0, 11.0, 6)}, pytest.param(None, marks=pytest.mark.slow)], ids=["own", "default"]
+)
+def test_a_conditioned_corrector_reads_the_parameters(random_corrector, params):
     system = systems.get("elastic_pendulum")
     method = random_corrector(4, conditioning=4)
-    y0 = system.sample(6)
-    for params in (None, {"g": torch.linspace(8.0, 11.0, 6)}):
-        eager, native = both(system, y0, t=(0.0, 0.5), method=method, params=params)
-        torch.testing.assert_close(native.y, eager.y, rtol=1e-12, atol=1e-12)
+    eager, native = both(system, system.sample(6), t=(0.0, 0.5), method=method, params=params)
+    torch.testing.assert_close(native.y, eager.y, rtol=1e-12, atol=1e-12)
 
 
 def assembly(system, method, dtype):

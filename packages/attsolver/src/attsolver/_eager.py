@@ -147,7 +147,7 @@ def integrate(
             if run.every:
                 count = min(count, run.every - done % run.every)
             if segment and torch.is_grad_enabled():
-                count = min(segment, run.every - done % run.every if run.every else run.count - done)
+                count = min(segment, run.count - done, run.every - done % run.every if run.every else segment)
                 u = checkpoint(block, u, run.start, run.h, done, count, use_reentrant=False)
             else:
                 u = (compiled or block)(u, run.start, run.h, done, count)

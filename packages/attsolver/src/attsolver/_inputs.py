@@ -19,7 +19,8 @@ def check_state(y0: torch.Tensor) -> None:
         raise TypeError(f"states are float32 or float64; got {y0.dtype} (y0.float() makes it float32)")
     if y0.ndim not in (1, 2) or 0 in y0.shape:
         raise ValueError(f"y0 has shape {tuple(y0.shape)}; expected (d,) or (n, d), neither of them 0")
-    if math.isfinite(y0.detach().sum().item()):  # a sum may overflow; then look at every one
+    values = y0.detach()
+    if math.isfinite(values.numpy().sum() if values.device.type == "cpu" else values.sum()):  # a sum may overflow; then look at every one
         return
     finite = torch.isfinite(y0)
     if not bool(finite.all()):

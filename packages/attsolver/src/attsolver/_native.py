@@ -80,7 +80,7 @@ def plan(rhs: ComponentwiseRHS, method: Method, dim: int, dtype: str, own_params
     """The kernel for a right-hand side and a method; remembered by the right-hand side."""
     arrays = method.arrays
     shape = arrays and (arrays.features, arrays.activation, arrays.hidden, arrays.conditioning, fallback)
-    key = (method.tableau or method.splitting, method.kind, dim, dtype, own_params, shape)
+    key = (method.tableau.name if method.tableau else method.name, method.kind, dim, dtype, own_params, shape)
     kernel = rhs.plans.get(key)
     if kernel is None:
         positions = tuple(check_separable(rhs, dim)) if method.splitting else ()
@@ -111,11 +111,11 @@ def run_fixed(
     *,
     max_norm: float | None,
     fallback: bool,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
     """All steps of a grid for states (n, d).
 
     Returns:
-        Kept states (T, n, d), status (n,) and the steps outside the training box (n,).
+        Kept states (T, n, d), the status (n,) unless all is well, and a corrector's steps outside its training box (n,).
     """
     n, d = y0.shape
     dtype = _NAMES[y0.dtype]
@@ -129,7 +129,11 @@ def run_fixed(
     bound = np.inf if max_norm is None else max_norm
     arguments = (y0.numpy(), _params(rhs, flat), net, starts, steps, scales, counts, everys, out, status, left)
     _share(kernel, n, (*arguments, bound, grid.initial))
-    return torch.from_numpy(out), torch.from_numpy(status), torch.from_numpy(left)
+    return (
+        torch.from_numpy(out),
+        torch.from_numpy(status) if status.any() else None,
+        None if method.arrays is None else torch.from_numpy(left),
+    )
 
 
 def run_adaptive(

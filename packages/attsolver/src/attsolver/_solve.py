@@ -227,17 +227,18 @@ def _fixed(
     out_of_domain: str,
     checkpoint: int | bool,
 ) -> Solution:
-    times = torch.tensor(grid.times, device=y0.device)
     nfev = grid.steps * method.evaluations + (method.name == "leapfrog")
+    times = torch.from_numpy(grid.times.copy()).to(y0.device)  # a grid is kept for the next solve
     if backend == "native" and rhs is not None:
-        batch = y0.detach().reshape(-1, y0.shape[-1]).contiguous()
-        y, status, left = run_fixed(
+        single = y0.ndim == 1
+        batch = (y0[None] if single else y0).detach().contiguous()
+        y, status, outside = run_fixed(
             rhs, flat, method, batch, grid, max_norm=max_norm, fallback=out_of_domain == "fallback"
         )
-        outside = None if method.arrays is None else left
-        if y0.ndim == 1:
-            return Solution(times, y[:, 0], status[0], nfev, None if outside is None else outside[0], f)
-        return Solution(times, y.transpose(0, 1), status, nfev, outside, f)
+        if not single:
+            return Solution(times, y.transpose(0, 1), status, nfev, outside, f)
+        first = (None if x is None else x[0] for x in (status, outside))
+        return Solution(times, y[:, 0], next(first), nfev, next(first), f)
     stepper = _stepper(f, rhs, flat, method, y0, out_of_domain == "fallback")
     segment = math.isqrt(grid.steps) + 1 if checkpoint is True else int(checkpoint)
     compiled = None
