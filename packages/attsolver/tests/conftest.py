@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 import torch
-
 from attsolver import Corrector
 
 
@@ -55,7 +54,9 @@ class StandIn:
                 top = a0 + a1 * hidden + a2 * hidden**2 + a3 * hidden**3
                 bottom = b1 * hidden + b2 * hidden**2
                 hidden = top / (1 + bottom.abs() if name == "rational" else b0 + bottom)
-        inner = z @ torch.as_tensor(c.w_lin).to(z).T + hidden @ torch.as_tensor(c.w2).to(z).T + torch.as_tensor(c.b2).to(z)
+        inner = (
+            z @ torch.as_tensor(c.w_lin).to(z).T + hidden @ torch.as_tensor(c.w2).to(z).T + torch.as_tensor(c.b2).to(z)
+        )
         return torch.as_tensor(c.out_scale).to(z) * inner - torch.as_tensor(c.q0).to(z)
 
 

@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 import torch
-
 from attsolver import TrajectoryData, generate, step, systems
 
 integrate = pytest.importorskip("scipy.integrate")
@@ -10,7 +9,8 @@ integrate = pytest.importorskip("scipy.integrate")
 def test_trajectories_are_those_of_an_independent_solver():
     system = systems.get("lotka_volterra")
     data = generate(system, 2, 20, 0.1, seed=5)
-    assert data.y.shape == (2, 21, 2) and data.y.dtype == torch.float64
+    assert data.y.shape == (2, 21, 2)
+    assert data.y.dtype == torch.float64
     for y in data.y:
         truth = integrate.solve_ivp(
             lambda t, x: [x[0] - x[0] * x[1], x[0] * x[1] - x[1]], (0, 2), y[0].numpy(), method="DOP853",
@@ -22,7 +22,8 @@ def test_trajectories_are_those_of_an_independent_solver():
 def test_the_same_seed_gives_the_same_bits_and_another_one_others():
     system = systems.get("lotka_volterra")
     one, two, other = (generate(system, 3, 4, 0.1, seed=seed, noise=0.3).y for seed in (1, 1, 2))
-    assert torch.equal(one, two) and not torch.equal(one, other)
+    assert torch.equal(one, two)
+    assert not torch.equal(one, other)
 
 
 def test_noise_is_in_units_of_the_local_error():
@@ -39,11 +40,12 @@ def test_saving_and_loading(tmp_path):
     data = generate(system, 2, 3, 0.1, params={"alpha": torch.tensor([1.0, 1.1])}, noise=0.1)
     data.save(tmp_path / "data.npz")
     again = TrajectoryData.load(tmp_path / "data.npz")
-    assert torch.equal(again.y, data.y) and torch.equal(again.clean, data.clean) and torch.equal(again.t, data.t)
+    assert torch.equal(again.y, data.y)
+    assert torch.equal(again.clean, data.clean)
+    assert torch.equal(again.t, data.t)
     assert (again.system, again.dt, again.noise, again.seed) == ("lotka_volterra", 0.1, 0.1, 0)
-    assert (
-        torch.equal(again.params["alpha"].double(), torch.tensor([1.0, 1.1]).double()) and again.params["beta"] == 1.0
-    )
+    assert torch.equal(again.params["alpha"].double(), torch.tensor([1.0, 1.1]).double())
+    assert again.params["beta"] == 1.0
     (tmp_path / "bad.npz").write_bytes(b"nothing")
     with pytest.raises(ValueError, match="does not hold trajectories"):
         TrajectoryData.load(tmp_path / "bad.npz")

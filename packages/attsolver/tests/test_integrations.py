@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 import torch
-
 from attsolver import solve, systems
 
 
@@ -79,8 +78,7 @@ def test_the_compiled_engine_equals_the_eager_one(monkeypatch, random_corrector)
     solve(system, y0, t=(0.0, 0.95), dt=0.1, backend="compile")
     assert len(_compile._kept) == calls
     with pytest.raises(ValueError, match="runs Runge-Kutta"):
-        kepler = systems.get("kepler")
-        solve(kepler, kepler.sample(1), t=(0.0, 1.0), dt=0.1, method="pefrl", backend="compile")
+        solve(systems.get("kepler"), torch.ones(1, 4), t=(0.0, 1.0), dt=0.1, method="pefrl", backend="compile")
     with pytest.raises(ValueError, match="fixed steps"):
         solve(system, y0, t=(0.0, 1.0), method="dopri5", backend="compile")
 

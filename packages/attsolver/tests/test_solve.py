@@ -4,7 +4,6 @@ import warnings
 import numpy as np
 import pytest
 import torch
-
 from attsolver import SolverError, rhs, solve, step, systems
 from attsolver._grid import make_grid
 
@@ -32,21 +31,28 @@ def test_the_grid_of_a_span():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_output_times_are_met_exactly_and_steps_do_not_jitter(dtype):
     grid = make_grid(torch.arange(501, dtype=dtype) * 0.1, 0.1, "all")
-    assert len(grid.runs) == 1 and grid.runs[0].h == 0.1 and grid.runs[0].count == 500 and not grid.shortened
+    assert len(grid.runs) == 1
+    assert grid.runs[0].h == 0.1
+    assert grid.runs[0].count == 500
+    assert not grid.shortened
     grid = make_grid(torch.tensor([0.0, 0.25, 0.5, 1.1], dtype=torch.float64), 0.1, "all")
     assert [(run.count, run.every) for run in grid.runs] == [(2, 0), (1, 1), (2, 0), (1, 1), (6, 6)]
-    assert grid.steps == 12 and grid.shortened
+    assert grid.steps == 12
+    assert grid.shortened
     last = grid.runs[-2]
     assert last.start + last.h == pytest.approx(0.5, abs=1e-15)
     grid = make_grid(torch.tensor([0.0, 1.0, 3.0], dtype=torch.float64), None, "last")
-    assert [run.h for run in grid.runs] == [1.0, 2.0] and grid.times.tolist() == [3.0]
+    assert [run.h for run in grid.runs] == [1.0, 2.0]
+    assert grid.times.tolist() == [3.0]
 
 
 def test_a_solution_has_the_shape_of_its_start():
     one, batch = torch.ones(3), torch.ones(5, 3)
     assert solve(decay, one, t=(0.0, 1.0), dt=0.5).y.shape == (3, 3)
     solution = solve(decay, batch, t=(0.0, 1.0), dt=0.5)
-    assert solution.y.shape == (5, 3, 3) and solution.status.shape == (5,) and solution.nfev.tolist() == [8] * 5
+    assert solution.y.shape == (5, 3, 3)
+    assert solution.status.shape == (5,)
+    assert solution.nfev.tolist() == [8] * 5
     assert solve(decay, batch, t=torch.tensor([0.0, 0.3, 1.0]), dt=0.5, save=2).y.shape == (5, 2, 3)
     assert "0 trajectories with a status" in repr(solution)
 
@@ -191,7 +197,8 @@ def test_failures_are_raised_for_one_state_and_masked_in_a_batch(backend):
     y0 = torch.tensor([[0.5], [4.0]], dtype=torch.float64)
     solution = solve(blow_up, y0, t=(0.0, 1.5), dt=0.01, backend=backend)
     assert solution.status.tolist() == [0, 1]
-    assert torch.isfinite(solution.y[0]).all() and torch.isnan(solution.y[1, -1]).all()
+    assert torch.isfinite(solution.y[0]).all()
+    assert torch.isnan(solution.y[1, -1]).all()
     with pytest.raises(SolverError, match="Radau"):
         solve(blow_up, y0[1], t=(0.0, 1.5), dt=0.01, backend=backend)
     with pytest.raises(SolverError, match="trajectory 1 failed: not finite"):

@@ -3,7 +3,6 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
-
 from attsolver import rhs, solve
 from attsolver._symplectic import SPLITTINGS
 from attsolver._tableaus import TABLEAUS

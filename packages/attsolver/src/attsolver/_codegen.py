@@ -1,8 +1,8 @@
 """The program of the native engine for fixed steps: one right-hand side, one method, one type.
 
-A block of trajectories lies component by component in one work array: row i, lane v at ``w[i * V + v]``. Loops over lanes are
-innermost and free of branches and calls, so that they become vector instructions; every lane does the same arithmetic in the
-same order whatever the size of the batch.
+A block of trajectories lies component by component in one work array: row i, lane v at ``w[i * V + v]``. Loops over
+lanes are innermost and free of branches and calls, so that they become vector instructions; every lane does the same
+arithmetic in the same order whatever the size of the batch.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from fractions import Fraction
 from typing import Literal
 
 from ._corrector import Corrector
-from ._emit import Source, emit_graph
+from ._emit import Indented, Source, emit_graph
 from ._symplectic import Splitting
 from ._tableaus import Tableau
 from ._trace import Graph, Key
@@ -75,7 +75,7 @@ class Writer:
         """
         self.line(f"{name} = ({row}) * V & 0xFFFFFF")
 
-    def loop(self) -> object:
+    def loop(self) -> Indented:
         """A loop over the lanes of the block."""
         return self.source.block("for v in range(lanes):")
 
@@ -159,8 +159,8 @@ def write_stages(writer: Writer, state: Sequence[str], h: str, *, lane_time: str
         with writer.loop():
             if writer.timed:
                 writer.line(f"ts = fma(node, {h}, {lane_time})")
-            x = writer.load(inputs, "x")
-            for i, name in enumerate(writer.derivative(x, "ts", "n")):
+            names = writer.load(inputs, "x")
+            for i, name in enumerate(writer.derivative(names, "ts", "n")):
                 writer.line(f"k[ks + {i} * V + v] = {name}")
 
 

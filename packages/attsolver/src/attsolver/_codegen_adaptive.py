@@ -1,4 +1,4 @@
-"""Adaptive steps inside the native engine: every lane has its own time and step; lanes wait until their block is done."""
+"""Adaptive steps inside the native engine: every lane has its own time and step, and waits for its block."""
 
 from collections.abc import Sequence
 
@@ -11,8 +11,8 @@ from ._tableaus import Tableau
 def write_adaptive(writer: Writer) -> None:
     """The body of a block: to each output time in turn, by trial steps of all lanes that are not there yet.
 
-    Time is counted from the last output time, with its rounding error carried along. ``far`` is 0 for a lane on its way,
-    1 for one that has arrived, 2 for one that has given up.
+    Time is counted from the last output time, with its rounding error carried along. ``far`` is 0 for a lane on its
+    way, 1 for one that has arrived, 2 for one that has given up.
     """
     tableau, source, d = writer.program.tableau, writer.source, writer.program.dim
     assert tableau is not None

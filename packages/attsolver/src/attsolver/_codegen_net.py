@@ -56,7 +56,7 @@ def write_correction(writer: Writer, corrector: Corrector, s: Sequence[str]) -> 
                 writer.line(f"{z[i]} = ({inputs[i]} - m{i}) * i{i}")
 
     def affine(matrix: str, row: str, target: str, start: str) -> None:
-        """Chunks of ``start + matrix[row] z`` into the target; the last chunk is left to the caller as (terms, start)."""
+        """Write ``start + matrix[row] z`` into the target by chunks; of w1, with the activation at the end."""
         for first in range(0, d_in, _CHUNK):
             count = min(_CHUNK, d_in - first)
             names = weights(matrix, f"{row} * {d_in}", count, first)

@@ -18,14 +18,14 @@ Array = NDArray[np.float64]
 class Corrector:
     """A trained correction in float64 arrays, independent of torch modules.
 
-    One step of length h from the state u, with the increment S of the base method and the parameters theta of the system::
+    One step of length h from the state u, with the increment S of the base and the parameters theta of the system::
 
         z = [u | S | (u, S)] (+ theta when conditioning > 0),   z~ = (z - mu) / sigma
         Q = out_scale * (w_lin z~ + w2 rho(w1 z~ + b1) + b2) - q0
         u' = u + h S + (h / dt)^(order + 1) Q        (factor 1 when scaling is "none")
 
-    rho is ``"rational"``: (a3 x^3 + a2 x^2 + a1 x + a0) / (1 + |b1 x + b2 x^2|); ``"published"``: the same numerator over
-    b0 + b1 x + b2 x^2; or relu, silu, tanh.
+    rho is ``"rational"``: (a3 x^3 + a2 x^2 + a1 x + a0) / (1 + |b1 x + b2 x^2|); ``"published"``: the same numerator
+    over b0 + b1 x + b2 x^2; or relu, silu, tanh.
 
     Args:
         base: Name of the base method.
@@ -82,8 +82,8 @@ class Corrector:
             if getattr(self, name).size == 0:
                 object.__setattr__(self, name, np.full(d, -np.inf if name == "low" else np.inf))
         shapes = {
-            "mu": (d_in,), "sigma": (d_in,), "w_lin": (d, d_in), "w1": (hidden, d_in), "b1": (hidden,), "w2": (d, hidden),
-            "b2": (d,), "out_scale": (d,), "q0": (d,), "low": (d,), "high": (d,),
+            "mu": (d_in,), "sigma": (d_in,), "w_lin": (d, d_in), "w1": (hidden, d_in), "b1": (hidden,),
+            "w2": (d, hidden), "b2": (d,), "out_scale": (d,), "q0": (d,), "low": (d,), "high": (d,),
         }  # fmt: skip
         for name, shape in shapes.items():
             array = np.ascontiguousarray(getattr(self, name), dtype=np.float64)
@@ -125,5 +125,5 @@ class Corrected(Protocol):
     def correction(
         self, t: torch.Tensor | float, u: torch.Tensor, s: torch.Tensor, params: torch.Tensor | None
     ) -> torch.Tensor:
-        """Q of ``Corrector`` for states and increments (..., d), differentiable; without the factor (h / dt)^(p + 1)."""
+        """Q of ``Corrector`` for states and increments (..., d), without the factor (h / dt)^(p + 1)."""
         ...

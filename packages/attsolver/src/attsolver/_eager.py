@@ -94,11 +94,12 @@ class FixedStep:
     def plain(self, t: Any, u: torch.Tensor, h: Any) -> torch.Tensor:
         """The step alone, without a look at the training box."""
         s = increment(self.f, t, u, h, self.tableau)
-        base = u + h * s
+        base: torch.Tensor = u + h * s
         if self.corrected is None or self.arrays is None:
             return base
         ratio = (h / self.arrays.dt) ** (self.arrays.order + 1) if self.arrays.scaling == "power" else 1.0
-        return base + ratio * self.corrected.correction(t, u, s, self.params)
+        after: torch.Tensor = base + ratio * self.corrected.correction(t, u, s, self.params)
+        return after
 
     def _outside(self, u: torch.Tensor) -> torch.Tensor:
         assert self.arrays is not None

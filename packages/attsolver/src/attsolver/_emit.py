@@ -25,10 +25,10 @@ class Source:
         """The name of a constant of the working type."""
         return self.constants.setdefault(float(value), f"C{len(self.constants)}")
 
-    def block(self, text: str) -> "_Indented":
+    def block(self, text: str) -> "Indented":
         """A compound statement; its body is what is added within ``with``."""
         self.line(text)
-        return _Indented(self)
+        return Indented(self)
 
     def sum(self, start: str | None, terms: Sequence[tuple[str, str]]) -> str:
         """``start + sum a b`` as nested fused multiply-adds."""
@@ -39,7 +39,9 @@ class Source:
         return text
 
 
-class _Indented:
+class Indented:
+    """The body of a compound statement, one level deeper."""
+
     def __init__(self, source: Source) -> None:
         self.source = source
 

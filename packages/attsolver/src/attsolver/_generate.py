@@ -49,7 +49,8 @@ class TrajectoryData:
         header = {name: getattr(self, name) for name in ("system", "dt", "noise", "seed", "reference", "base")}
         arrays = {f"param:{name}": np.asarray(value) for name, value in self.params.items()}
         file = io.BytesIO()
-        np.savez(file, header=json.dumps(header), t=self.t, y=self.y, clean=self.clean, **arrays)
+        arrays |= {"header": np.asarray(json.dumps(header)), "t": self.t.numpy(), "y": self.y.numpy()}
+        np.savez(file, allow_pickle=False, clean=self.clean.numpy(), **arrays)  # type: ignore[arg-type,unused-ignore]
         write_atomic(path, file.getvalue())
 
     @classmethod
@@ -61,9 +62,9 @@ class TrajectoryData:
         """
         try:
             with np.load(path, allow_pickle=False) as file:
-                header = json.loads(str(file["header"]))
+                header: dict[str, Any] = json.loads(str(file["header"]))
                 params = {name[6:]: torch.as_tensor(file[name]) for name in file.files if name.startswith("param:")}
-                tensors = {name: torch.as_tensor(file[name]) for name in ("t", "y", "clean")}
+                tensors: dict[str, Any] = {name: torch.as_tensor(file[name]) for name in ("t", "y", "clean")}
             return cls(**header, **tensors, params={k: _plain(v) for k, v in params.items()})
         except (KeyError, TypeError, OSError, EOFError, ValueError) as error:
             if isinstance(error, FileNotFoundError):

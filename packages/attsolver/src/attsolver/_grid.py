@@ -74,7 +74,7 @@ def output_times(t: Sequence[float] | torch.Tensor) -> tuple[NDArray[np.float64]
 
 
 def make_grid(t: Sequence[float] | torch.Tensor, dt: float | None, save: Save) -> Grid:
-    """The grid of a fixed-step solve: full steps of dt, the last one before each output time shortened where it must be.
+    """The grid of a fixed-step solve: full steps of dt, the last before each output time shortened where it must be.
 
     Args:
         t: (t0, t1), or a 1-D tensor of output times.
@@ -103,7 +103,7 @@ def _make(t: Sequence[float] | torch.Tensor, dt: float | None, save: Save) -> Gr
     if span and dt is None:
         raise ValueError("a span t=(t0, t1) needs dt")
     resolution = np.finfo(np.float32 if isinstance(t, torch.Tensor) and t.dtype == torch.float32 else np.float64).eps
-    slack = 4 * resolution * float(np.abs(times).max())
+    slack = float(4 * resolution * np.abs(times).max())
     sign = 1.0 if times[-1] > times[0] else -1.0
     if span:
         assert dt is not None
@@ -117,7 +117,7 @@ def _make(t: Sequence[float] | torch.Tensor, dt: float | None, save: Save) -> Gr
         h = sign * dt
         equal = bool((np.abs(gaps - per * h) <= slack + 1e-9 * dt).all())
     if equal:
-        every = {"all": per, "last": per * gaps.size}.get(str(save), per * int(save) if isinstance(save, int) else 0)
+        every = per * save if isinstance(save, int) else per if save == "all" else per * int(gaps.size)
         kept = times[-1:] if save == "last" else times[:: save if isinstance(save, int) else 1]
         return Grid((Run(float(times[0]), h, per * gaps.size, every),), kept, save != "last", h, False)
     runs, shortened = [], False
@@ -130,7 +130,7 @@ def _make(t: Sequence[float] | torch.Tensor, dt: float | None, save: Save) -> Gr
             Run(start, length, count, count if keep and j == len(parts) - 1 else 0)
             for j, (start, length, count) in enumerate(parts)
         ]
-        shortened |= len(parts) > 1 or (dt is not None and abs(parts[0][1]) < dt * (1 - 1e-9) - slack)
+        shortened = shortened or len(parts) > 1 or (dt is not None and abs(parts[0][1]) < dt * (1 - 1e-9) - slack)
     kept = times[-1:] if save == "last" else times[:: save if isinstance(save, int) else 1]
     return Grid(tuple(runs), kept, save != "last", sign * dt if dt else float("nan"), shortened)
 
@@ -138,7 +138,7 @@ def _make(t: Sequence[float] | torch.Tensor, dt: float | None, save: Save) -> Gr
 def _span(start: float, end: float, h: float, save: Save, slack: float) -> Grid:
     parts = _split(start, end, h, slack)
     steps = sum(count for _, _, count in parts)
-    every = {"all": 1, "last": steps}.get(str(save), save if isinstance(save, int) else 0)
+    every = save if isinstance(save, int) else 1 if save == "all" else steps
     runs, done = [], 0
     for first, length, count in parts:
         if done == 0:
@@ -147,7 +147,7 @@ def _span(start: float, end: float, h: float, save: Save, slack: float) -> Grid:
             runs.append(Run(first, length, count, 1 if steps % every == 0 else 0))
         done += count
     index = np.arange(0 if save != "last" else steps, steps + 1, every)
-    times = start + index * h
+    times = np.asarray(start + index * h, dtype=np.float64)
     if index[-1] == steps:
         times[-1] = end
     return Grid(tuple(runs), times, save != "last", h, len(parts) > 1 or abs(parts[0][1]) < abs(h))

@@ -20,7 +20,8 @@ def check_state(y0: torch.Tensor) -> None:
     if y0.ndim not in (1, 2) or 0 in y0.shape:
         raise ValueError(f"y0 has shape {tuple(y0.shape)}; expected (d,) or (n, d), neither of them 0")
     values = y0.detach()
-    if math.isfinite(values.numpy().sum() if values.device.type == "cpu" else values.sum()):  # a sum may overflow; then look at every one
+    total = values.numpy().sum() if values.device.type == "cpu" else values.sum()
+    if math.isfinite(total):  # a sum may overflow; then look at every one
         return
     finite = torch.isfinite(y0)
     if not bool(finite.all()):
@@ -71,6 +72,6 @@ def check_corrected(
         return
     if params or params_hash(rhs.params) != arrays.params_hash:
         raise ValueError(
-            f"the corrector was trained on {arrays.system or 'a system'} with other parameters; train it again, train one "
-            "with conditioning, or pass allow_mismatch=True"
+            f"the corrector was trained on {arrays.system or 'a system'} with other parameters; train it again, train "
+            "one with conditioning, or pass allow_mismatch=True"
         )

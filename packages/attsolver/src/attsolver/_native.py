@@ -68,7 +68,8 @@ def _load(name: str, text: str) -> Kernel:
         path = Path(tempfile.mkdtemp(prefix="attsolver-")) / f"{name}.py"
         write_atomic(path, text)
     specification = importlib.util.spec_from_file_location(name, path)
-    assert specification is not None and specification.loader is not None
+    assert specification is not None
+    assert specification.loader is not None
     module = importlib.util.module_from_spec(specification)
     sys.modules[name] = module
     specification.loader.exec_module(module)
@@ -115,7 +116,7 @@ def run_fixed(
     """All steps of a grid for states (n, d).
 
     Returns:
-        Kept states (T, n, d), the status (n,) unless all is well, and a corrector's steps outside its training box (n,).
+        Kept states (T, n, d), the status (n,) unless all is well, and a corrector's steps outside its box (n,).
     """
     n, d = y0.shape
     dtype = _NAMES[y0.dtype]

@@ -1,6 +1,7 @@
 """``odeint`` with torchdiffeq's signature, for tensors of any shape and tuples of them, differentiable throughout."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -106,7 +107,7 @@ def _native(
 ) -> torch.Tensor | None:
     """The states by the native engine, or None where it does not apply."""
     rhs = func.rhs if isinstance(func, System) else func
-    network = method.corrected
+    network: Any = method.corrected
     held = isinstance(network, torch.nn.Module) and any(p.requires_grad for p in network.parameters())
     if (
         not isinstance(rhs, ComponentwiseRHS)
@@ -141,7 +142,7 @@ def _flatten(
 
     def parts(flat: torch.Tensor) -> tuple[torch.Tensor, ...]:
         lead = flat.shape[:-1]
-        return tuple(p.reshape(*lead, *shape) for p, shape in zip(flat.split(sizes, -1), shapes, strict=True))
+        return tuple(p.reshape(*lead, *shape) for p, shape in zip(torch.split(flat, sizes, -1), shapes, strict=True))
 
     def f(t: torch.Tensor, flat: torch.Tensor) -> torch.Tensor:
         return torch.cat([one.reshape(-1) for one in func(t, parts(flat))])
@@ -220,9 +221,9 @@ class _Problem:
         step, grid, y = self._stepper(), self._grid(), self.y0
         sign = 1.0 if bool(grid[-1] > grid[0]) else -1.0
         states, j = [y], 1
-        for i, (t0, t1) in enumerate(zip(grid[:-1], grid[1:], strict=True)):
+        for i, (t0, t1) in enumerate(pairwise(grid)):
             self._check_step(t1 - t0, i == grid.numel() - 2)
-            after = step(t0, y, t1 - t0)  # type: ignore[arg-type]
+            after = step(t0, y, t1 - t0)
             while j < self.t.numel() and bool(sign * t1 >= sign * self.t[j]):
                 states.append(self._between(t0, y, t1, after, self.t[j]))
                 j += 1

@@ -121,10 +121,10 @@ def _fixed(writer: Writer) -> None:
             source.line("t = T(start + c * step)")
             write_step(writer)
             with source.block(f"if max_norm < np.inf and (c % {CHECK_EVERY} == {CHECK_EVERY - 1} or c == last):"):
+                beyond = "if fabs(w[i * V + v]) > T(max_norm) and status[b0 + v] == 0:"
                 with source.block("for v in range(m):"):
-                    with source.block(f"for i in range({d}):"):
-                        with source.block("if fabs(w[i * V + v]) > T(max_norm) and status[b0 + v] == 0:"):
-                            source.line(f"status[b0 + v] = {BOUND_EXCEEDED}")
+                    with source.block(f"for i in range({d}):"), source.block(beyond):
+                        source.line(f"status[b0 + v] = {BOUND_EXCEEDED}")
                     with source.block("if status[b0 + v] != 0:"), source.block(f"for i in range({d}):"):
                         source.line("w[i * V + v] = T(np.nan)")
                 source.line("fresh = True")

@@ -23,7 +23,7 @@ class _TorchMath:
     def __getattr__(self, name: str) -> Callable[..., Any]:
         if name not in FUNCTIONS:
             raise AttributeError(f"m has {', '.join(FUNCTIONS)} and pi; a right-hand side asked for m.{name}")
-        plain = {"minimum": min, "maximum": max, "abs": abs}.get(name) or getattr(math, name)
+        plain: Any = {"minimum": min, "maximum": max, "abs": abs}.get(name) or getattr(math, name)
         on_tensors = getattr(torch, name)
 
         def apply(*arguments: Any) -> Any:
@@ -78,7 +78,7 @@ class ComponentwiseRHS:
         Args:
             t: Time, a number or a tensor that broadcasts with ``y[..., 0]``.
             y: States.
-            params: Parameters that differ from the defaults; a tensor (n,) or (n, length) gives each trajectory its own.
+            params: Parameters that differ from the defaults; (n,) or (n, length) gives each trajectory its own.
         """
         return self.flat(t, y, self.flat_params(params, y))
 
@@ -103,7 +103,7 @@ class ComponentwiseRHS:
         return names
 
     def flat_params(self, params: Mapping[str, Value] | None, like: torch.Tensor) -> torch.Tensor | None:
-        """The parameters as one tensor: (n_params,), or (n, n_params) where one is given per trajectory; None for the defaults.
+        """The parameters as one tensor: (n_params,), or (n, n_params) with one per trajectory; None for the defaults.
 
         Raises:
             ValueError: For an unknown name, a wrong shape or a value that is not finite.

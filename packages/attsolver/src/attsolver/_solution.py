@@ -52,7 +52,7 @@ class Solution:
 
     @property
     def status(self) -> torch.Tensor:
-        """Per trajectory: 0 ok, 1 not finite, 2 bound exceeded, 3 left the corrector's domain, 4 step too small; shape (n,).
+        """Per trajectory: 0 ok, 1 not finite, 2 bound exceeded, 3 left the corrector's domain, 4 step too small.
 
         The states of a trajectory with status 1, 2 or 4 are NaN from the first kept time after the event.
         """
@@ -70,10 +70,11 @@ class Solution:
 
     def __repr__(self) -> str:
         failed = int((self.status > 0).sum())
-        return f"<solution y {tuple(self.y.shape)} over [{self.t[0]:g}, {self.t[-1]:g}], {failed} trajectories with a status>"
+        span = f"[{self.t[0]:g}, {self.t[-1]:g}]"
+        return f"<solution y {tuple(self.y.shape)} over {span}, {failed} trajectories with a status>"
 
     def __call__(self, t: float | torch.Tensor) -> torch.Tensor:
-        """Dense output: states at any times inside the kept ones, by cubic Hermite interpolation of neighbouring kept states.
+        """Dense output: states at any times inside the kept ones, by cubic Hermite interpolation of two neighbours.
 
         The error is O(gap^4) in the distance of the kept times: lower than the accuracy of a corrected solution, and of
         the methods of order 5 and 8. Keep more times, or give the wanted ones to ``solve``.

@@ -54,9 +54,9 @@ def solve(
             where dt does not divide the way to it. t1 < t0 goes back in time.
         method: euler, midpoint, heun, rk3, rk4 (the 3/8 rule, as in torchdiffeq), rk4_classic, dopri5, dop853; leapfrog
             and pefrl for separable systems; expm for linear ones; or an ``AttSolver``.
-        backend: ``eager`` (plain torch, differentiable), ``compile`` (torch.compile), ``native`` (numba, on the CPU, for
-            component-wise right-hand sides), or ``auto``: native where it can run and no gradient is asked for, else
-            eager.
+        backend: ``eager`` (plain torch, differentiable), ``compile`` (torch.compile), ``native`` (numba, on the CPU,
+            for component-wise right-hand sides), or ``auto``: native where it can run and no gradient is asked for,
+            else eager.
         dt: Step. dopri5 and dop853 without dt choose their steps by rtol and atol; for output times without dt the
             other methods take one step from each to the next. An AttSolver brings its own.
         save: ``"all"`` (every output time, or every step of a span), ``"last"``, or k (every k-th of these).
@@ -185,7 +185,7 @@ def _obstacle(method: Method, rhs: ComponentwiseRHS | None, y0: torch.Tensor, fl
     if y0.device.type != "cpu":
         return f"runs on the CPU; y0 is on {y0.device}"
     if torch.is_grad_enabled():
-        network = method.corrected
+        network: Any = method.corrected
         trained = isinstance(network, torch.nn.Module) and any(p.requires_grad for p in network.parameters())
         if y0.requires_grad or (flat is not None and flat.requires_grad) or trained:
             return "has no gradient; use backend='eager', or torch.no_grad() where none is wanted"

@@ -11,7 +11,7 @@ FUNCTIONS = ("sin", "cos", "exp", "log", "tanh", "sqrt", "abs", "minimum", "maxi
 
 @dataclass
 class Graph:
-    """Nodes in the order of evaluation: (operation, operand, ...) with operands as node numbers; equal nodes are one."""
+    """Nodes in the order of evaluation: (operation, operand, ...), operands by number; equal nodes are one."""
 
     nodes: list[Key] = field(default_factory=list)
     outputs: tuple[int, ...] = ()
@@ -154,7 +154,8 @@ class SymbolMath:
         def apply(*arguments: Any) -> Any:
             symbols = [a for a in arguments if isinstance(a, Symbol)]
             if not symbols:
-                return {"minimum": min, "maximum": max, "abs": abs}.get(name, getattr(math, name, None))(*arguments)
+                plain: Any = {"minimum": min, "maximum": max, "abs": abs}.get(name) or getattr(math, name)
+                return plain(*arguments)
             graph = symbols[0].graph
             return Symbol(graph, graph.add(name, *(symbols[0]._operand(a) for a in arguments)))
 

@@ -1,7 +1,9 @@
 """Elementary functions of the native engine, as straight-line code that a compiler can vectorise.
 
-A call of libm is scalar and would cost an order of magnitude; these are polynomials, inlined where they are used, with every
-constant in the working type. Fused multiply-adds are written out, so that results do not depend on what a compiler contracts.
+A call of libm is scalar and would cost an order of magnitude; these are polynomials, inlined where they are used, with
+every constant in the working type. Fused multiply-adds are written out, so that results do not depend on what a
+compiler contracts.
+
 Importing this module imports numba.
 """
 
@@ -11,7 +13,7 @@ from decimal import Decimal, localcontext
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
+from llvmlite import ir  # type: ignore[import-not-found,import-untyped,unused-ignore]
 from numba import types
 from numba.extending import intrinsic
 
@@ -181,7 +183,7 @@ def _unary(emit: Callable[[_Code, Any], Any]) -> Any:
     return intrinsic(typed)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic  # type: ignore[untyped-decorator,unused-ignore]
 def fma(typingctx: Any, x: Any, y: Any, z: Any) -> Any:
     """``x y + z`` with one rounding."""
 
@@ -191,14 +193,15 @@ def fma(typingctx: Any, x: Any, y: Any, z: Any) -> Any:
     return x(x, y, z), codegen
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic  # type: ignore[untyped-decorator,unused-ignore]
 def sincos(typingctx: Any, x: Any) -> Any:
-    """Sine and cosine; 2 ulp up to |x| = 1e4 in float32, 1e9 in float64."""
+    """Sine and cosine; 2 to 4 ulp up to |x| = 1e4 in float32, 1e8 in float64."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return context.make_tuple(builder, signature.return_type, _Code(builder, x).sincos(args[0]))
 
-    return types.UniTuple(x, 2)(x), codegen
+    pair: Any = types.UniTuple
+    return pair(x, 2)(x), codegen
 
 
 def _extremum(comparison: str) -> Any:
@@ -220,7 +223,7 @@ minimum = _extremum("<")
 maximum = _extremum(">")
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic  # type: ignore[untyped-decorator,unused-ignore]
 def widest(typingctx: Any) -> Any:
     """Let the function that calls this use the widest vectors of the processor (LLVM's default stops at 256 bits)."""
 

@@ -60,8 +60,8 @@ class AttSolverIVP(OdeSolver):
             raise ValueError(f"dt must be positive; got {dt}")
         if arrays is not None and (abs(dt - arrays.dt) > 1e-6 * arrays.dt or t_bound < t0 or arrays.dim != self.n):
             raise ValueError(
-                f"the corrector has {arrays.dim} states, dt={arrays.dt:g} and forward time; got {self.n} states, dt={dt:g}, "
-                f"t_span=({t0:g}, {t_bound:g})"
+                f"the corrector has {arrays.dim} states, dt={arrays.dt:g} and forward time; got {self.n} states, "
+                f"dt={dt:g} and t_span=({t0:g}, {t_bound:g})"
             )
         self._dt, self._start, self._count = dt, t0, 0
         self._step = FixedStep(self._torch_fun, method.tableau, method.corrected)
@@ -69,6 +69,9 @@ class AttSolverIVP(OdeSolver):
 
     def _torch_fun(self, t: Any, y: torch.Tensor) -> torch.Tensor:
         return torch.as_tensor(np.asarray(self.fun(float(t), y.detach().numpy()), dtype=float))
+
+    t: float
+    y: Any
 
     def _step_impl(self) -> tuple[bool, str | None]:
         self._count += 1

@@ -73,7 +73,7 @@ class AttSolverMethod(FixedGridODESolver):
 def register() -> None:
     """Make ``torchdiffeq.odeint(..., method="attsolver", options={"solver": ...})`` work.
 
-    torchdiffeq has no public hook for methods: this adds to a private table, and says so when the table is not as expected.
+    torchdiffeq has no public hook for methods: this adds to a private table, and says so when that is not as expected.
     ``attsolver.odeint`` needs no registration.
 
     Raises:
@@ -82,7 +82,8 @@ def register() -> None:
     Example:
         >>> register()
         >>> y0 = torch.ones(1, 2)
-        >>> torchdiffeq.odeint(lambda t, y: -y, y0, torch.tensor([0.0, 0.1]), method="attsolver", options={"solver": "rk4"})
+        >>> t = torch.tensor([0.0, 0.1])
+        >>> torchdiffeq.odeint(lambda t, y: -y, y0, t, method="attsolver", options={"solver": "rk4"})
         tensor([[[1.0000, 1.0000]],
         <BLANKLINE>
                 [[0.9048, 0.9048]]])

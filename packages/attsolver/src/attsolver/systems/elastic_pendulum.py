@@ -26,7 +26,10 @@ def _energy(x: tuple[Any, ...], p: Any, m: Any) -> Any:
 
 
 def elastic_pendulum() -> System:
-    """Newton's equations in polar coordinates: theta'' = (-g sin theta - 2 r' theta') / r, r'' = r theta'^2 + g cos theta - (k / m) (r - l0)."""
+    """Newton's equations in polar coordinates.
+
+    theta'' = (-g sin theta - 2 r' theta') / r, r'' = r theta'^2 + g cos theta - (k / m) (r - l0).
+    """
     quarter = math.pi / 4
     return System(
         name="elastic_pendulum",

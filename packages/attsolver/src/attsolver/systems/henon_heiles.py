@@ -21,7 +21,7 @@ def _energy(x: tuple[Any, ...], p: Any, m: Any) -> Any:
 
 
 def _law(n: int, generator: torch.Generator) -> torch.Tensor:
-    """States of energy in [1/12, 1/6), uniform in energy: a position well inside the triangle, then the momentum's direction."""
+    """States of energy in [1/12, 1/6), uniform in energy: a position, then the direction of the momentum."""
     states = torch.empty(n, 4, dtype=torch.float64)
     energy = uniform(n, [1 / 12], [1 / 6], generator)[:, 0]
     position = torch.zeros(n, 2, dtype=torch.float64)

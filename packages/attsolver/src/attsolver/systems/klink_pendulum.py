@@ -66,7 +66,10 @@ def _energy(x: tuple[Any, ...], p: Any, m: Any) -> Any:
 
 
 def klink_pendulum(size: int) -> System:
-    """sum_j c_ij cos(th_i - th_j) th_j'' = -(g / l) (k - i + 1) sin th_i - sum_j c_ij w_j^2 sin(th_i - th_j), c_ij = k + 1 - max(i, j).
+    """M(theta) theta'' = F(theta, omega), solved by L D L^T.
+
+    sum_j c_ij cos(th_i - th_j) th_j'' = -(g / l) (k - i + 1) sin th_i - sum_j c_ij w_j^2 sin(th_i - th_j),
+    c_ij = k + 1 - max(i, j).
 
     Unit masses; starts at rest with angles within pi/3.
     """

@@ -13,7 +13,7 @@ def _rhs(t: Any, x: tuple[Any, ...], p: Any, m: Any) -> tuple[Any, ...]:
 
 
 def lorenz63() -> System:
-    """X' = sigma (y - x), y' = x (rho - z) - y, z' = x y - beta z; largest Lyapunov exponent about 0.906 per time unit."""
+    """X' = sigma (y - x), y' = x (rho - z) - y, z' = x y - beta z; largest Lyapunov exponent about 0.906."""
     return System(
         name="lorenz63",
         rhs=_rhs,

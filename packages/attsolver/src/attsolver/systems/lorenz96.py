@@ -13,7 +13,7 @@ def _rhs(t: Any, x: tuple[Any, ...], p: Any, m: Any) -> tuple[Any, ...]:
 
 
 def lorenz96(size: int) -> System:
-    """x_i' = (x_{i+1} - x_{i-2}) x_{i-1} - x_i + F on a ring; chaotic at F = 8 (largest exponent about 1.67 for 40 sites)."""
+    """x_i' = (x_{i+1} - x_{i-2}) x_{i-1} - x_i + F on a ring; at F = 8 the largest Lyapunov exponent is about 1.67."""
     if size < 4:
         raise ValueError(f"a ring has at least 4 sites; got {size}")
     return System(

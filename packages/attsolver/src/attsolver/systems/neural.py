@@ -38,7 +38,7 @@ def neural(size: int) -> System:
     def draw(n: int, scale: float) -> list[float]:
         return [float(x) for x in scale * torch.randn(n, generator=generator, dtype=torch.float64)]
 
-    params = {
+    params: dict[str, float | list[float]] = {
         "w1": draw(size * _DIM, 1.0),
         "b1": draw(size, 0.5),
         "w2": draw(_DIM * size, 3.0 / math.sqrt(size)),
