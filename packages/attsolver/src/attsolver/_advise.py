@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-
 from ._attsolver import AttSolver
 from ._fit import fit
 from ._generate import generate
@@ -221,5 +220,3 @@ def _corrected(
 
 def _number(value: float | int | None) -> str:
     return "-" if value is None else f"{value:.3g}" if isinstance(value, float) else str(value)
-
-

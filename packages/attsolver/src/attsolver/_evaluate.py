@@ -29,11 +29,17 @@ class Evaluation:
 
     def distance(self, data: TrajectoryData) -> Tensor:
         """Euclidean distance from the reference, (n, T)."""
-        return (self.y - data.clean).norm(dim=-1)
+        return torch.linalg.vector_norm(self.y - data.clean, dim=-1)
 
 
 def evaluate(
-    system: System, data: TrajectoryData, method: str | Corrected, *, dt: float | None = None, backend: str = "auto"
+    system: System,
+    data: TrajectoryData,
+    method: str | Corrected,
+    *,
+    dt: float | None = None,
+    device: object = "cpu",
+    backend: str = "auto",
 ) -> Evaluation:
     """Solve from the first states of the data to all their times and compare with the noiseless states.
 
@@ -42,15 +48,18 @@ def evaluate(
         data: Reference trajectories that the method has not seen.
         method: As in ``solve``; with ``dt`` left out a classical method takes one step from time to time.
         dt: Step of a classical method.
+        device: Where to solve.
         backend: As in ``solve``.
     """
     if isinstance(method, str) and method != "expm" and dt is None:
         dt = data.dt
-    own = {n: data.params[n] for n, v in system.params.items() if data.params.get(n, v) is not v and _differs(data, n, v)}
+    own = {
+        n: data.params[n] for n, v in system.params.items() if data.params.get(n, v) is not v and _differs(data, n, v)
+    }
     with torch.no_grad():
         solution = solve(
             system,
-            data.clean[:, 0],
+            data.clean[:, 0].to(str(device)),
             t=data.t,
             method=method,
             dt=dt,
@@ -59,9 +68,10 @@ def evaluate(
             check="mask",
             backend=backend,  # type: ignore[arg-type]
         )
-    mse = float((solution.y - data.clean).square().mean())
+    y = solution.y.cpu()
+    mse = float((y - data.clean).square().mean())
     left = int((solution.out_of_domain > 0).sum())
-    return Evaluation(mse if mse == mse else float("inf"), solution.y, int(solution.nfev[0]), left)
+    return Evaluation(mse if mse == mse else float("inf"), y, int(solution.nfev[0]), left)
 
 
 def _differs(data: TrajectoryData, name: str, own: float | tuple[float, ...]) -> bool:
@@ -74,5 +84,3 @@ def energy_error(system: System, y: Tensor) -> Tensor:
     """Relative error of the energy along trajectories (n, T, d), (n, T)."""
     energy = system.energy(y)
     return ((energy - energy[:, :1]) / energy[:, :1]).abs()
-
-

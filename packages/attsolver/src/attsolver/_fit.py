@@ -29,7 +29,7 @@ class FitReport:
         best_iteration: The iteration whose weights were kept.
         curve: (iteration, training loss, held-out relative error) along the training.
         stiffness: dt |lambda| of the problem.
-        seconds: Time it took.
+        seconds: Process time it took.
         seed: The seed.
     """
 
@@ -109,7 +109,7 @@ def fit(
         warm_start=warm_start,
     )
     _check(plan, data)
-    begin = time.perf_counter()
+    begin = time.process_time()
     problem = problem_of(data, system, solver.conditioning)
     stiffness = _stiffness(solver, data, problem)
     pairs = make_pairs(solver, data, problem, held_out)
@@ -135,7 +135,7 @@ def fit(
         best_iteration=training.best_iteration,
         curve=training.curve,
         stiffness=stiffness,
-        seconds=time.perf_counter() - begin,
+        seconds=time.process_time() - begin,
         seed=seed,
     )
 

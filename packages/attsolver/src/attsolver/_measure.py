@@ -39,12 +39,12 @@ class Task:
         return torch.where(deviation > 0, deviation, 1.0)
 
     def error(self, y: Tensor) -> float:
-        """RMS over trajectories, output times after the first and components, in units of ``scale``; inf where not finite."""
+        """RMS over trajectories, later output times and components, in units of ``scale``; inf where not finite."""
         left = ((y.double() - self.exact) / self.scale)[:, 1:].square().mean().sqrt()
         return float(left) if bool(torch.isfinite(left)) else float("inf")
 
     def mse(self, y: Tensor) -> float:
-        """Mean square error over trajectories, all output times and components, in the system's units; inf where not finite."""
+        """Mean square error over trajectories, times and components, in the system's units; inf where not finite."""
         left = (y.double() - self.exact).square().mean()
         return float(left) if bool(torch.isfinite(left)) else float("inf")
 
@@ -74,7 +74,7 @@ class Task:
     def seconds(
         self, method: str | Corrected, step: float | None, *, batch: int, rtol: float | None = None, rounds: int = 5
     ) -> float:
-        """Process time of a whole solve of ``batch`` trajectories that keeps the last state, the least of some rounds."""
+        """Process time of a solve of ``batch`` trajectories that keeps the last state, the least of some rounds."""
         start = self.exact[:, 0].repeat(-(-batch // len(self.exact)), 1)[:batch].contiguous()
         span = (0.0, float(self.t[-1]))
         options = {} if rtol is None else {"rtol": rtol, "atol": rtol * 1e-3}
@@ -117,8 +117,6 @@ def least_time(call: Callable[[], object], rounds: int) -> float:
             call()
         found.append((time.process_time() - begin) / loops)
     return min(found)
-
-
 
 
 def classical_methods(system: System) -> list[str]:

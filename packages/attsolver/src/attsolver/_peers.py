@@ -1,5 +1,6 @@
 """Other solvers of ordinary differential equations on the same tasks, for ``work_precision``."""
 
+import importlib
 import importlib.util
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -46,7 +47,7 @@ def peer(name: str, system: System, *, step: float | None, rtol: float | None) -
 
 def _torchdiffeq(system: System, method: str, step: float | None, rtol: float | None) -> Run:
     with needs("attsolver", "torchdiffeq"):
-        from torchdiffeq import odeint  # type: ignore[import-untyped]
+        from torchdiffeq import odeint
     options = {"step_size": step} if rtol is None else {}
     tolerances = {} if rtol is None else {"rtol": rtol, "atol": rtol * 1e-3}
 
@@ -85,9 +86,9 @@ def _scipy(system: System, method: str, rtol: float) -> Run:
 
 def _diffrax(system: System, method: str, rtol: float) -> Run:
     with needs("attsolver", "jax"):
-        import diffrax  # type: ignore[import-not-found]
-        import jax  # type: ignore[import-not-found]
-        import jax.numpy as jnp  # type: ignore[import-not-found]
+        import diffrax
+        import jax
+        import jax.numpy as jnp
     function, names = system.rhs.function, SimpleNamespace(**system.rhs.params)
     term = diffrax.ODETerm(lambda t, y, _: jnp.stack(function(t, tuple(y), names, jnp)))
     controller = diffrax.PIDController(rtol=rtol, atol=rtol * 1e-3)
@@ -109,10 +110,8 @@ def _diffrax(system: System, method: str, rtol: float) -> Run:
         return jax.vmap(one)(y0)
 
     compiled = jax.jit(solve)
-    if hasattr(jax, "enable_x64"):  # jax 0.8 moved it
-        double_precision = jax.enable_x64
-    else:
-        from jax.experimental import enable_x64 as double_precision  # type: ignore[import-not-found]
+    moved = getattr(jax, "enable_x64", None)  # jax 0.8 moved it
+    double_precision: Any = moved or importlib.import_module("jax.experimental").enable_x64
 
     def run(y0: Tensor, t: Tensor) -> Tensor:
         wide = y0.dtype == torch.float64

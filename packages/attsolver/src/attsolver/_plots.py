@@ -76,7 +76,7 @@ def work_precision_curves(points: Sequence[WorkPoint]) -> "tuple[Figure, Table]"
         for i, name in enumerate(names):
             chosen = [p for p in points if p.method == name and p.batch == (batches[0] if batch is None else batch)]
             pairs = [(p.rmse, p.nfev if batch is None else p.microseconds) for p in chosen]
-            pairs = sorted((e, c) for e, c in pairs if c and e > 0)
+            pairs = sorted(((e, c) for e, c in pairs if c and e > 0), key=lambda pair: pair[1])
             if not pairs:
                 continue
             style = "--" if ":" in name else "-"
@@ -95,8 +95,9 @@ def work_precision_curves(points: Sequence[WorkPoint]) -> "tuple[Figure, Table]"
 def _slope_guide(ax: Any, order: int) -> None:
     """A grey line of the slope that a method of this order has: evaluations as error^(-1/order)."""
     (low, high), (bottom, top) = ax.get_xlim(), ax.get_ylim()
-    x = np.array([low**0.8 * high**0.2, low**0.3 * high**0.7])
-    y = (bottom * top) ** 0.5 * (x / x.mean()) ** (-1 / order)
+    middle = (low * high) ** 0.5
+    x = middle * np.array([0.1, 10.0])
+    y = (bottom * top) ** 0.5 * (x / middle) ** (-1 / order)
     ax.plot(x, y, color="0.6", lw=1, ls=":")
     ax.annotate(f"order {order}", (x[0], y[0]), color="0.4", fontsize=9)
     ax.set(xlim=(low, high), ylim=(bottom, top))

@@ -56,7 +56,7 @@ def problem_of(data: TrajectoryData, system: OwnFunction | None, conditioning: i
         ValueError: When the system is unknown, or parameters differ by trajectory and the solver does not read them.
     """
     if system is None:
-        system = _named(data)
+        system = system_of(data)
     if not isinstance(system, System | ComponentwiseRHS):
         return Problem(lambda t, u, flat: system(t, u), None, "", ())
     rhs = system.rhs if isinstance(system, System) else system
@@ -85,8 +85,12 @@ def _plain(value: Any) -> float | tuple[float, ...]:
     return tuple(float(one) for one in value) if isinstance(value, list | tuple) else float(value)
 
 
-def _named(data: TrajectoryData) -> System:
-    """The system that the data name, at the size that fits them."""
+def system_of(data: TrajectoryData) -> System:
+    """The system that the data name, at the size that fits them.
+
+    Raises:
+        ValueError: When there is none.
+    """
     d = data.y.shape[-1]
     lengths = [len(v) for v in data.params.values() if isinstance(v, tuple | list)]
     lengths += [v.shape[-1] for v in data.params.values() if isinstance(v, Tensor) and v.ndim]

@@ -67,7 +67,8 @@ def work_precision(
 
     Example:
         >>> from attsolver import systems
-        >>> points = work_precision(systems.get("lotka_volterra"), batches=(1,), substeps=(1, 2), rtols=(), peers=(), outputs=5)
+        >>> system = systems.get("lotka_volterra")
+        >>> points = work_precision(system, batches=(1,), substeps=(1, 2), rtols=(), peers=(), outputs=5)
         >>> sorted({point.method for point in points})
         ['dop853', 'dopri5', 'rk4']
     """

@@ -1,22 +1,23 @@
 """The command `attsolver`."""
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-import torch
 from sail_core.command import main as run_command
 from sail_core.extras import needs
+from sail_core.report import Report, figure_style
 from sail_core.runs import write_atomic
 
-from . import _plots, systems
+from . import __version__, _plots, systems
 from ._advise import advise as run_advise
 from ._attsolver import AttSolver
 from ._evaluate import evaluate as run_evaluate
 from ._fit import fit
 from ._generate import TrajectoryData, generate
 from ._neurvec import load_neurvec_checkpoint
+from ._targets import system_of
 from ._work_precision import WorkPoint, work_precision
 from .demo import demo
 from .systems import System
@@ -134,8 +135,8 @@ class PlotCommand:
 
     data: Path
     """What bench wrote."""
-    out: Path = Path("work-precision")
-    """Path of the figures without suffix."""
+    out: Path = Path("runs/plot/attsolver")
+    """Folder of the figures."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,10 +165,6 @@ def simulate(config: SimulateCommand) -> None:
 def train(config: TrainCommand) -> None:
     """Train a corrector, or go on with the training of the run directory."""
     data = TrajectoryData.load(config.data)
-    count = sum(1 if torch.as_tensor(v).ndim == 0 else torch.as_tensor(v).shape[-1] for v in data.params.values())
-    if config.conditioned:
-        base = systems.get(data.system)
-        count = len(base.rhs.param_names)
     solver = AttSolver(
         config.base,
         config.dt or data.dt,
@@ -175,7 +172,7 @@ def train(config: TrainCommand) -> None:
         hidden=config.hidden,
         activation=config.activation,
         linear=config.linear,
-        conditioning=count if config.conditioned else 0,
+        conditioning=len(system_of(data).rhs.param_names) if config.conditioned else 0,
     )
     report = fit(
         solver,
@@ -197,9 +194,7 @@ def train(config: TrainCommand) -> None:
 def evaluate(config: EvaluateCommand) -> None:
     """Evaluate a corrector on unseen trajectories."""
     solver, data = AttSolver.load(config.solver), TrajectoryData.load(config.data)
-    system = systems.get(data.system)
-    if system.dim != data.clean.shape[-1]:
-        system = systems.get(data.system, size=data.clean.shape[-1] // (system.dim // (2 if system.dim % 2 == 0 else 1)))
+    system = system_of(data)
     coarse = run_evaluate(system, data, solver.base, dt=solver.dt)
     found = run_evaluate(system, data, solver)
     row = {
@@ -227,9 +222,7 @@ def bench(config: BenchCommand) -> None:
 
 def advise(config: AdviseCommand) -> None:
     """Say which method to take."""
-    advice = run_advise(
-        config.get(), rtol=config.rtol, batch=config.batch, widths=config.widths, seed=config.seed
-    )
+    advice = run_advise(config.get(), rtol=config.rtol, batch=config.batch, widths=config.widths, seed=config.seed)
     if config.json_out is not None:
         rows = [asdict(one) for one in advice.candidates]
         write_atomic(config.json_out, json.dumps({"reason": advice.reason, "candidates": rows}, indent=1) + "\n")
@@ -240,22 +233,19 @@ def plot(config: PlotCommand) -> None:
     """Plot what bench measured."""
     with needs("attsolver", "demo"):
         import matplotlib.figure  # noqa: F401
-    from sail_core.report import Report, figure_style
-
     try:
         points = [WorkPoint(**json.loads(line)) for line in config.data.read_text().splitlines()]
     except (TypeError, json.JSONDecodeError) as error:
         raise ValueError(f"{config.data} is not what bench writes: {error}") from error
     if not points:
         raise ValueError(f"{config.data} holds no points")
-    report = Report("attsolver", "", seed=0, profile="plot", device="cpu")
+    report = Report("attsolver", __version__, seed=0, profile="plot", device="cpu")
     with figure_style():
         figure, table = _plots.work_precision_curves(points)
-        report.add_figure(figure, config.out.name)
-    for name, data in report._figures.items():
-        write_atomic(config.out.parent / name, data)
-    write_atomic(config.out.with_suffix(".csv"), _plots.as_csv(table))
-    print(f"{config.out}.svg, .png and .csv")
+        report.add_figure(figure, "work-precision")
+    report.write(config.out)
+    write_atomic(config.out / "work-precision.csv", _plots.as_csv(table))
+    print(config.out / "work-precision.svg")
 
 
 def import_neurvec(config: ImportCommand) -> None:

@@ -56,7 +56,7 @@ def demo(config: DemoConfig) -> None:
     """
     with needs("attsolver", "demo"):  # now, not after the work
         import matplotlib.figure  # noqa: F401
-        import numba  # type: ignore[import-untyped]  # noqa: F401
+        import numba  # noqa: F401
         from tqdm import tqdm  # type: ignore[import-untyped]
     device = pick_device(config.device)
     profile = "full" if config.full else "default"
@@ -126,7 +126,7 @@ def _elastic(report: Report, config: DemoConfig, seeds: range, device: torch.dev
         coarse_mse.append(coarse.mse)
         for name, options in _FORMS.items():
             solver, fitted = _train(system, data, seed, **options)
-            found = evaluate(system, test, solver.to(device) if device.type == "cuda" else solver)
+            found = evaluate(system, test, solver.to(device), device=device)
             ratios[name].append(coarse.mse / found.mse)
             if name == "AttSolver":
                 seconds.append(fitted.seconds)
@@ -179,7 +179,7 @@ def _drift(system: System, solver: AttSolver) -> dict[str, Tensor]:
 def _elastic_figures(
     report: Report, config: DemoConfig, system: System, first: dict[str, Any], drift: dict[str, Tensor]
 ) -> None:
-    data, test, coarse = first["data"], first["test"], first["coarse"]
+    test, coarse = first["test"], first["coarse"]
     found: dict[str, Evaluation] = {"rk4": coarse} | {name: first[name][2] for name in _FORMS}
     worst = int(coarse.distance(test)[:, -1].argmax())
     y = {name: one.y[worst].numpy() for name, one in found.items() if name in ("rk4", "AttSolver")}
@@ -221,9 +221,9 @@ def _verdict_on_paying(points: list[WorkPoint]) -> str:
     best = min(rivals, key=lambda p: p.microseconds)
     word = "does not pay" if best.microseconds < corrected.microseconds else "pays"
     return (
-        f"on this cheap right-hand side the corrector {word}: {corrected.microseconds:.3g} us a trajectory at a relative "
-        f"error of {corrected.rmse:.1e}, {best.method} with dt={best.dt or 0:g} takes {best.microseconds:.3g} us for "
-        f"{best.rmse:.1e}"
+        f"on this cheap right-hand side the corrector {word}: {corrected.microseconds:.3g} us a trajectory at a "
+        f"relative error of {corrected.rmse:.1e}; {best.method} with dt={best.dt or 0:g} takes "
+        f"{best.microseconds:.3g} us for {best.rmse:.1e}"
     )
 
 
