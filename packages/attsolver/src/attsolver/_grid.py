@@ -84,14 +84,24 @@ def make_grid(t: Sequence[float] | torch.Tensor, dt: float | None, save: Save) -
     Raises:
         ValueError: For times or a step that make no sense.
     """
-    if isinstance(t, tuple) and isinstance(save, str | int) and isinstance(dt, float) and len(t) == 2:
-        return _cached(float(t[0]), float(t[1]), dt, save)
+    if isinstance(t, torch.Tensor):
+        plain = t.detach().cpu().contiguous()
+        return _cached(plain.numpy().tobytes(), plain.dtype, plain.ndim, dt, save, type(save))
+    if len(t) == 2 and all(isinstance(one, int | float) for one in t):
+        return _cached((float(t[0]), float(t[1])), None, 1, dt, save, type(save))
     return _make(t, dt, save)
 
 
 @lru_cache(maxsize=256)
-def _cached(start: float, end: float, dt: float, save: Save) -> Grid:
-    return _make((start, end), dt, save)
+def _cached(
+    t: bytes | tuple[float, float], dtype: torch.dtype | None, ndim: int, dt: float | None, save: Save, kind: type
+) -> Grid:
+    """``_make`` for times that can be compared; ``kind`` tells True from 1."""
+    if isinstance(t, tuple):
+        return _make(t, dt, save)
+    if not t or ndim != 1 or dtype is None or not dtype.is_floating_point:
+        raise ValueError("t is (t0, t1) or a 1-D tensor of at least two floating-point times")
+    return _make(torch.frombuffer(bytearray(t), dtype=dtype), dt, save)
 
 
 def _make(t: Sequence[float] | torch.Tensor, dt: float | None, save: Save) -> Grid:
