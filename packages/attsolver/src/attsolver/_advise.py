@@ -115,7 +115,7 @@ def advise(
             raise ValueError(f"steps divide {_SPACING}; got {one}")
     task = make_task(system, n=32, outputs=_OUTPUTS, spacing=_SPACING * system.dt, seed=seed + 1)
     check_stiffness(system.rhs, task.exact[:, 0], system.dt, TABLEAUS[base])
-    found = [_fixed(task, method, rtol, batch) for method in classical_methods(system)]
+    found = [fixed_candidate(task, method, rtol, batch) for method in classical_methods(system)]
     found += [_adaptive(task, method, rtol, batch) for method in ("dopri5", "dop853")]
     if is_linear(system):
         y, nfev = task.run("expm", None)
@@ -160,7 +160,7 @@ def _judged(candidate: Candidate, rtol: float) -> Candidate:
     return Candidate(**(vars(candidate) | {"microseconds": None, "note": "not accurate enough"}))
 
 
-def _fixed(task: Task, method: str, rtol: float, batch: int) -> Candidate:
+def fixed_candidate(task: Task, method: str, rtol: float, batch: int) -> Candidate:
     """The longest step of the ladder that is accurate enough, by bisection, and its time."""
     low, high = 0, len(_SUBSTEPS) - 1
     best: tuple[float, float, int] | None = None

@@ -23,6 +23,12 @@ def installed_peers() -> list[str]:
     return [name for name in (*FIXED, *ADAPTIVE) if importlib.util.find_spec(name.partition(":")[0])]
 
 
+def check_peer(name: str) -> None:
+    """Raise ValueError unless the name is that of a peer."""
+    if name not in (*FIXED, *ADAPTIVE):
+        raise ValueError(f"there is no peer {name!r}; expected one of {', '.join((*FIXED, *ADAPTIVE))}")
+
+
 def peer(name: str, system: System, *, step: float | None, rtol: float | None) -> Run:
     """A function ``(y0 (n, d), t (T,)) -> (n, T, d)`` of another library, in the dtype of y0.
 
@@ -36,8 +42,7 @@ def peer(name: str, system: System, *, step: float | None, rtol: float | None) -
         ValueError: For an unknown name.
         MissingExtra: When the library is not installed.
     """
-    if name not in (*FIXED, *ADAPTIVE):
-        raise ValueError(f"there is no peer {name!r}; expected one of {', '.join((*FIXED, *ADAPTIVE))}")
+    check_peer(name)
     library, _, method = name.partition(":")
     if library == "torchdiffeq":
         return _torchdiffeq(system, method, step, rtol)

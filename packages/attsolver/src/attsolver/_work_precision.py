@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ._attsolver import AttSolver
 from ._measure import Task, classical_methods, is_linear, least_time, make_task
-from ._peers import FIXED, installed_peers, peer
+from ._peers import FIXED, check_peer, installed_peers, peer
 from .systems import System
 
 
@@ -65,6 +65,9 @@ def work_precision(
     Returns:
         WorkPoint by WorkPoint. Points whose error is not finite are left out.
 
+    Raises:
+        ValueError: For an unknown peer.
+
     Example:
         >>> from attsolver import systems
         >>> system = systems.get("lotka_volterra")
@@ -72,6 +75,9 @@ def work_precision(
         >>> sorted({point.method for point in points})
         ['dop853', 'dopri5', 'rk4']
     """
+    chosen = installed_peers() if peers is None else peers
+    for name in chosen:
+        check_peer(name)
     task = make_task(system, n=64, outputs=outputs, spacing=system.dt, seed=seed + 1000)
     cases: list[tuple[str | AttSolver, float | None, float | None]] = [
         (method, system.dt / k, None) for method in classical_methods(system) for k in substeps
@@ -85,7 +91,7 @@ def work_precision(
         for batch in batches:
             seconds = task.seconds(method, dt, batch=batch, rtol=rtol, rounds=rounds)
             points.append(_point(task, _name(method, rtol), y, batch, dt, rtol, nfev, seconds))
-    for name in installed_peers() if peers is None else peers:
+    for name in chosen:
         settings = [(system.dt / k, None) for k in substeps] if name in FIXED else [(None, rtol) for rtol in rtols]
         for dt, rtol in settings:
             points += _peer_points(task, name, dt, rtol, batches, rounds)
