@@ -75,12 +75,12 @@ def work_precision_curves(points: Sequence[WorkPoint]) -> "tuple[Figure, Table]"
     for ax, batch in zip(axes, [*batches, None], strict=True):
         for i, name in enumerate(names):
             chosen = [p for p in points if p.method == name and p.batch == (batches[0] if batch is None else batch)]
-            pairs = [(p.rmse, p.nfev if batch is None else p.microseconds) for p in chosen]
-            pairs = sorted(((e, c) for e, c in pairs if c and e > 0), key=lambda pair: pair[1])
+            costs = [(p.nfev or 0.0) if batch is None else p.microseconds for p in chosen]
+            pairs = sorted((cost, p.rmse) for cost, p in zip(costs, chosen, strict=True) if cost and p.rmse > 0)
             if not pairs:
                 continue
             style = "--" if ":" in name else "-"
-            x, y = zip(*pairs, strict=True)
+            y, x = zip(*pairs, strict=True)
             ax.plot(x, y, style, marker=_MARKERS[i % len(_MARKERS)], ms=4, lw=1.2, color=f"C{i % 8}", label=name)
         ax.set(xscale="log", yscale="log", xlabel="relative RMS error")
         ax.set_title("evaluations of f" if batch is None else f"batch {batch}")

@@ -184,7 +184,13 @@ def _elastic_figures(
     worst = int(coarse.distance(test)[:, -1].argmax())
     y = {name: one.y[worst].numpy() for name, one in found.items() if name in ("rk4", "AttSolver")}
     exact, t = test.clean[worst].numpy(), test.t.numpy()
-    _add(report, config, "trajectories", _plots.trajectories(system, t, exact, y))
+    long = generate(system, 1, 10 * _STEPS, system.dt, y0=test.clean[worst : worst + 1, 0])
+    late = {
+        name: evaluate(system, long, method).y[0, -_STEPS:].numpy()
+        for name, method in (("rk4", "rk4"), ("AttSolver", first["AttSolver"][0]))
+    }
+    drawn = _plots.trajectories(system, long.t[-_STEPS:].numpy(), long.clean[0, -_STEPS:].numpy(), late)
+    _add(report, config, "trajectories", drawn)
     _add(report, config, "phase-portrait", _plots.phase_portrait(system, exact, y))
     distances = {name: one.distance(test).numpy() for name, one in found.items()}
     fine = evaluate(system, test, "rk4", dt=system.dt / 5)
