@@ -1,0 +1,1 @@
+"""Bridges to other solvers; each module needs its host library."""
