@@ -73,9 +73,7 @@ class Trained:
     gradient_norms: list[float]
 
 
-def fit(
-    config: TrainConfig, images: Images, held_out: Images, directory: Path, *, device: str = "auto"
-) -> Trained:
+def fit(config: TrainConfig, images: Images, held_out: Images, directory: Path, *, device: str = "auto") -> Trained:
     """Train in ``directory``, or go on from the newest checkpoint there.
 
     Batches, times and noise are functions of the seed and the step, so on a CPU a training that was killed at any moment
@@ -101,7 +99,9 @@ def fit(
 
     with needs("scalelong", "train"):
         from accelerate import Accelerator
-    accelerator = Accelerator(cpu=device == "cpu", mixed_precision=config.mixed_precision)
+    accelerator = Accelerator(
+        cpu=device == "cpu", mixed_precision="no"
+    )  # the precision is this run's, not the process's
     if device == "cuda" and accelerator.device.type != "cuda":
         raise ValueError("device is 'cuda', but torch sees no CUDA device here; use 'cpu' or 'auto'")
     if config.batch_size % accelerator.num_processes:
@@ -134,7 +134,9 @@ def fit(
     wrapped, optimizer = accelerator.prepare(model, optimizer)
     wrapped.train()
     accelerator.wait_for_everyone()
-    bar = tqdm(total=config.steps, initial=step, delay=2, disable=None if main else True, unit="step", desc=directory.name)
+    bar = tqdm(
+        total=config.steps, initial=step, delay=2, disable=None if main else True, unit="step", desc=directory.name
+    )
     with bar:
         while not finished:
             loss = _loss(wrapped, images, config, step, schedule, accelerator)
@@ -151,7 +153,11 @@ def fit(
                 halves.step(optimizer)
             else:
                 optimizer.step()
-            row: dict[str, Any] = {"loss": total, "gradient_norm": norm, "learning_rate": optimizer.param_groups[0]["lr"]}
+            row: dict[str, Any] = {
+                "loss": total,
+                "gradient_norm": norm,
+                "learning_rate": optimizer.param_groups[0]["lr"],
+            }
             step += 1
             if nonfinite is None:
                 average.update_parameters(accelerator.unwrap_model(wrapped))
@@ -166,7 +172,9 @@ def fit(
             if run and (finished or step % config.checkpoint_every == 0):
                 state = {"step": step - (nonfinite is not None), "nonfinite_step": nonfinite, "finished": finished}
                 state |= {"model": accelerator.unwrap_model(wrapped).state_dict(), "average": average.state_dict()}
-                state |= {"series": series} | ({} if finished else {"optimizer": optimizer.state_dict(), "rng": rng_state()})
+                state |= {"series": series} | (
+                    {} if finished else {"optimizer": optimizer.state_dict(), "rng": rng_state()}
+                )
                 save_state(directory, state, step=step, keep=1 if finished else 2)
     accelerator.wait_for_everyone()
     return Trained(
@@ -187,7 +195,7 @@ def _loss(model: nn.Module, images: Images, config: TrainConfig, step: int, sche
     mine = slice(accelerator.process_index, None, accelerator.num_processes)
     device = accelerator.device
     batch = images[rows[mine]].to(device)
-    with accelerator.autocast():
+    with torch.autocast(device.type, torch.bfloat16, enabled=config.mixed_precision == "bf16"):
         return noise_loss(model, batch, t[mine].to(device), noise[mine].to(device), schedule)
 
 
@@ -227,4 +235,6 @@ def read_config(directory: Path) -> TrainConfig:
         lists = {name: tuple(value) for name, value in fields.items() if isinstance(value, list)}
         return TrainConfig(**fields | lists)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{directory} is not the directory of a training ({error}): give what `train --out` wrote") from error
+        raise ValueError(
+            f"{directory} is not the directory of a training ({error}): give what `train --out` wrote"
+        ) from error
