@@ -38,7 +38,7 @@ class Classifier(nn.Module):
             nn.AdaptiveAvgPool2d(2),
             nn.Flatten(),
             nn.Linear(4 * width, width),
-            nn.SiLU(),
+            nn.LayerNorm(width, elementwise_affine=False),  # features of one scale, so that distances are of order 1
         )
         self.head = nn.Linear(width, classes)
 
