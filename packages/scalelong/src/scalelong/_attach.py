@@ -16,6 +16,9 @@ from .functional import check_kappa, cs_kappas, linear_kappas, sqrt2_kappas
 Mode = Literal["cs", "sqrt2", "linear", "ls", "ls_scalar", "ls_static"]
 
 
+CONFIG_KEY = "scalelong_config"  # not the name of the child: diffusers looks attributes up among its config first
+
+
 class Handle:
     """The scaling of a model. `attach` returns it; `attached` finds it again, also in a copy of the model."""
 
@@ -68,10 +71,11 @@ class Handle:
         """Watch the skips: inside the block, each forward pass writes what it saw.
 
         Yields:
-            By site index: ``norm`` and ``scaled``, the root mean square over the batch of a sample's norm before and after
-            scaling, and ``gate``, their ratio.
+            By site index: ``norm`` and ``scaled``, the root mean square over the batch of a sample's norm before and
+            after scaling, and ``gate``, their ratio.
         """
-        self.scaling.record = record = {}
+        record: dict[int, dict[str, float]] = {}
+        self.scaling.record = record
         try:
             yield record
         finally:
@@ -129,7 +133,9 @@ def attach(
         arXiv 2310.13545.
     """
     if not callable(mode) and mode not in get_args(Mode):
-        raise ValueError(f"mode is {mode!r}; it must be one of {', '.join(get_args(Mode))}, or a function (i, N) -> kappa")
+        raise ValueError(
+            f"mode is {mode!r}; it must be one of {', '.join(get_args(Mode))}, or a function (i, N) -> kappa"
+        )
     if attached(model) is not None:
         raise ValueError("the skips of this model are scaled already: call detach(model) first, or set_kappa")
     if isinstance(model, UViT) and model.scaling is not None:
@@ -137,7 +143,7 @@ def attach(
     check_kappa(kappa, allow_gt1=allow_gt1)
     found = find_skips(model, example_inputs)
     active = _active(sites, len(found))
-    config = {
+    config: dict[str, Any] = {
         "mode": "function" if callable(mode) else mode,
         "kappa": float(kappa),
         "sites": None if sites is None else sorted(active),
@@ -165,7 +171,7 @@ def attached(model: nn.Module) -> Handle | None:
         >>> attached(UViT(8, 2, 1, embed_dim=32, depth=4, num_heads=2)) is None
         True
     """
-    scaling = getattr(model, "scalelong", None)
+    scaling = model._modules.get("scalelong")
     return Handle(model, scaling) if isinstance(scaling, Scaling) else None
 
 
@@ -203,7 +209,7 @@ def _scale(
 ) -> nn.Module:
     count, kappa, gt1 = len(sites), config["kappa"], config["allow_gt1"]
     like = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
-    factory = {"device": like.device, "dtype": like.dtype}
+    factory: dict[str, Any] = {"device": like.device, "dtype": like.dtype}
     if mode in ("ls", "ls_scalar"):
         gate = _token_gate(sites, config, factory) if mode == "ls" else LSScalar(count, **factory)
         if config["gate_init"] is not None:
@@ -232,15 +238,15 @@ def _token_gate(sites: list[SkipSite], config: dict[str, Any], factory: dict[str
     return LSToken(tokens, reduction=config["reduction"], **factory)
 
 
-def _note(model: nn.Module, config: dict[str, Any] | None) -> None:
+def _note(model: Any, config: dict[str, Any] | None) -> None:
     """Write the scaling into the config of a diffusers model, so that what it saves says it was scaled."""
     if not hasattr(model, "register_to_config"):
         return
     if config is not None:
-        model.register_to_config(scalelong=dict(config))
+        model.register_to_config(**{CONFIG_KEY: dict(config)})
     else:
         there = model._internal_dict
-        model._internal_dict = type(there)({key: there[key] for key in there if key != "scalelong"})
+        model._internal_dict = type(there)({key: there[key] for key in there if key != CONFIG_KEY})
 
 
 __all__ = ["Handle", "UnsupportedModelError", "attach", "attached", "detach"]

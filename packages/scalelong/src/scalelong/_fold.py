@@ -87,7 +87,10 @@ def fold(model: nn.Module, *, approx: bool = False, example_inputs: Any = None) 
         effect=_change(before, plain),
     )
     if approx:
-        print(f"folded with relative error {report.error:.2g}; the scaling itself changes the outputs by {report.effect:.2g}")
+        print(
+            f"folded with relative error {report.error:.2g}; the scaling itself changes the outputs by "
+            f"{report.effect:.2g}"
+        )
     return report
 
 
@@ -100,8 +103,7 @@ def _refuse(model: nn.Module, handle: Handle, sites: list[SkipSite], approx: boo
         for path in () if reason else site.consumers:
             layer = model.get_submodule(path)
             if type(layer) not in (nn.Linear, *_CONVOLUTIONS, *_TRANSPOSED) or getattr(layer, "groups", 1) != 1:
-                if type(layer).__name__ not in ("LoRACompatibleConv", "LoRACompatibleLinear"):
-                    reason = f"{path} is a {type(layer).__name__}, not a plain linear layer or convolution (merge LoRA first)"
+                reason = f"{path} is a {type(layer).__name__}, no plain linear layer or convolution (merge LoRA first)"
         if reason:
             wrong.append(f"skip {site.index} at {site.module}: {reason}")
     if wrong:
@@ -145,4 +147,5 @@ def _outputs(model: nn.Module, inputs: Any) -> Tensor | None:
 def _change(reference: Tensor | None, other: Tensor | None) -> float | None:
     if reference is None or other is None:
         return None
-    return ((other - reference).norm() / reference.norm().clamp_min(1e-300)).item()
+    change: float = ((other - reference).norm() / reference.norm().clamp_min(1e-300)).item()
+    return change

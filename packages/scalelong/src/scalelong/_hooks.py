@@ -47,7 +47,7 @@ class Scaling(nn.Module):
 
 
 class SkipHook:
-    """A forward pre-hook of one module; an object, so that copies and pickles of the model point to their own scaling."""
+    """A forward pre-hook of one module; an object, so that copies and pickles point to their own scaling."""
 
     def __init__(self, scaling: Scaling, sites: Sequence[SkipSite], module: nn.Module) -> None:
         self.scaling, self.sites = scaling, tuple(sites)
@@ -95,8 +95,8 @@ class SkipHook:
 
     def _missing(self, site: SkipSite) -> UnsupportedModelError:
         return UnsupportedModelError(
-            f"skip {site.index} did not arrive at {site.module} ({site.arg}), so the depths are not what attach counted: "
-            "give attach example_inputs, which number the skips by what arrives"
+            f"skip {site.index} did not arrive at {site.module} ({site.arg}), so the depths are not what attach "
+            "counted: give attach example_inputs, which number the skips by what arrives"
         )
 
 

@@ -11,11 +11,11 @@ from typing import Any, TypeVar
 
 import safetensors.torch
 import torch
-from sail_core.runs import write_atomic
 from safetensors import SafetensorError, safe_open
+from sail_core.runs import write_atomic
 from torch import Tensor, nn
 
-from ._attach import attach, attached
+from ._attach import CONFIG_KEY, attach, attached
 from ._scalings import ConstantScale
 from ._uvit import UViT
 from ._warning import ScalingWarning
@@ -93,7 +93,7 @@ def load(target: type[Model] | Model, path: str | os.PathLike[str]) -> Model:
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist")
     if path.is_dir():
-        return _load_directory(target, path)
+        return _load_directory(target, path)  # type: ignore[no-any-return]
     described, tensors = _read(path)
     model: Any = target
     if isinstance(target, type):
@@ -111,7 +111,9 @@ def load(target: type[Model] | Model, path: str | os.PathLike[str]) -> Model:
 
 def _check_keys(model: nn.Module, tensors: dict[str, Tensor], path: Path, config: dict[str, Any] | None) -> None:
     here = {name: value.shape for name, value in model.state_dict().items()}
-    there = {name: value.shape for name, value in tensors.items() if config is None or not name.startswith("scalelong.")}
+    there = {
+        name: value.shape for name, value in tensors.items() if config is None or not name.startswith("scalelong.")
+    }
     wrong = [name for name in here.keys() | there.keys() if here.get(name) != there.get(name)]
     if wrong:
         first = min(wrong)
@@ -139,11 +141,11 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 def _load_directory(target: Any, path: Path) -> Any:
     if not isinstance(target, type) or not hasattr(target, "from_pretrained"):
         raise ValueError(f"{path} is a directory: give the class of diffusers that wrote it, not {target!r:.80}")
-    config = target.load_config(path).get("scalelong")  # type: ignore[attr-defined]
+    config = target.load_config(path).get(CONFIG_KEY)  # type: ignore[attr-defined]
     if config is None:
         raise ValueError(f"the config in {path} names no scaling: use {target.__name__}.from_pretrained")
     with _without_remarks():
-        model = target.from_pretrained(path)  # type: ignore[attr-defined]
+        model = target.from_pretrained(path)
     ours = _ours(path)
     _attach_again(model, config)
     expected = {name for name in model.state_dict() if name.startswith("scalelong.")}
@@ -151,8 +153,8 @@ def _load_directory(target: Any, path: Path) -> Any:
         return model  # the config has the constants in full
     if ours.keys() != expected:
         raise ValueError(
-            f"the config in {path} names the scaling {config['mode']!r}, and its parameters are missing from the weights: "
-            "an EMA or another tool saved a copy of the model without them; save the attached model itself"
+            f"the config in {path} names the scaling {config['mode']!r}, and its parameters are missing from the "
+            "weights: an EMA or another tool saved a copy of the model without them; save the attached model itself"
         )
     model.load_state_dict(ours, strict=False)
     return model.eval()
@@ -169,7 +171,7 @@ def _ours(path: Path) -> dict[str, Tensor]:
 
 
 def _attach_again(model: nn.Module, config: dict[str, Any]) -> None:
-    values = config.get("values")
+    values: list[float] = config.get("values") or []
     mode = (lambda index, count: values[index - 1]) if config["mode"] == "function" else config["mode"]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # a small kappa was warned of when it was chosen
@@ -185,18 +187,22 @@ def _attach_again(model: nn.Module, config: dict[str, Any]) -> None:
         )
     if len(handle.sites) != config["count"]:
         handle.detach()
-        raise ValueError(f"{config['count']} skips were scaled when this was saved, and the model has {len(handle.sites)}")
-    if isinstance(handle.scaling.scale, ConstantScale) and values is not None:
+        raise ValueError(
+            f"{config['count']} skips were scaled when this was saved, and the model has {len(handle.sites)}"
+        )
+    if isinstance(handle.scaling.scale, ConstantScale) and values:
         handle.scaling.scale.set(values)
 
 
 @contextmanager
 def _without_remarks() -> Iterator[None]:
     """Silence what diffusers says of the entries that it does not know and that this module reads itself."""
+    import logging as standard
+
     from diffusers.utils import logging
 
     before = logging.get_verbosity()
-    logging.set_verbosity(logging.CRITICAL)
+    logging.set_verbosity(standard.CRITICAL)
     try:
         yield
     finally:

@@ -93,8 +93,8 @@ class ConstantScale(nn.Module):
 class LSToken(nn.Module):
     """The authors' learnable scaling, LS: one gate a token of a sequence of fixed length.
 
-    ``gate = σ(W2 relu(W1 mean_D x + b1) + b2)``, hidden width L // reduction; see `functional.ls_token_gate`. Torch's own
-    initialisation, as in the authors' code, starts it near "halve every skip".
+    ``gate = σ(W2 relu(W1 mean_D x + b1) + b2)``, hidden width L // reduction; see `functional.ls_token_gate`.
+    Torch's own initialisation, as in the authors' code, starts it near "halve every skip".
 
     Args:
         tokens: Sequence length L, extra tokens included.
@@ -118,8 +118,8 @@ class LSToken(nn.Module):
         super().__init__()
         if tokens // reduction < 1:
             raise ValueError(
-                f"{tokens} tokens with reduction {reduction} leave a hidden width of 0, a gate that sees nothing: give a "
-                f"reduction of at most {tokens}, or use 'ls_scalar'"
+                f"{tokens} tokens with reduction {reduction} leave a hidden width of 0, a gate that sees nothing: "
+                f"give a reduction of at most {tokens}, or use 'ls_scalar'"
             )
         self.tokens = tokens
         self.layer1 = nn.Linear(tokens, tokens // reduction, device=device, dtype=dtype)
@@ -129,8 +129,8 @@ class LSToken(nn.Module):
         """The gate ``(B, L, 1)`` of a skip ``(B, L, D)``."""
         if skip.dim() != 3 or skip.shape[1] != self.tokens:
             raise ValueError(
-                f"this gate was built for sequences of {self.tokens} tokens, and a skip of shape {tuple(skip.shape)} came: "
-                "LS is bound to one resolution; build it for the new one, or use 'ls_scalar'"
+                f"this gate was built for sequences of {self.tokens} tokens, and a skip of shape {tuple(skip.shape)} "
+                "came: LS is bound to one resolution; build it for the new one, or use 'ls_scalar'"
             )
         one, two = self.layer1, self.layer2
         kind = skip.dtype
@@ -211,7 +211,9 @@ class LSStatic(nn.Module):
 
 
 def _warn(message: str) -> None:
-    warnings.warn(f"{message}: attach the same scaling before loading, or use scalelong.load", ScalingWarning, stacklevel=3)
+    warnings.warn(
+        f"{message}: attach the same scaling before loading, or use scalelong.load", ScalingWarning, stacklevel=3
+    )
 
 
 def start_gate(gate: LSToken | LSScalar, value: float) -> None:

@@ -63,7 +63,7 @@ def register_adapter(cls: type[nn.Module], finder: Finder) -> None:
 
     Args:
         cls: The class of the model.
-        finder: Gives the sites of a model in the order in which they are consumed, deepest first; indices are set later.
+        finder: Gives the sites of a model in the order of their consumption, deepest first; indices are set later.
 
     Raises:
         TypeError: ``cls`` is no subclass of ``torch.nn.Module``.
@@ -142,7 +142,9 @@ def position(module: nn.Module, name: str) -> int:
     """Place of the parameter ``name`` among the positional arguments of a module's ``forward``."""
     names = list(inspect.signature(module.forward).parameters)
     if name not in names:
-        raise UnsupportedModelError(f"{type(module).__name__}.forward has no parameter {name!r}, but {names}: {_REMEDY}")
+        raise UnsupportedModelError(
+            f"{type(module).__name__}.forward has no parameter {name!r}, but {names}: {_REMEDY}"
+        )
     return names.index(name)
 
 

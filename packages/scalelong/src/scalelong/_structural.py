@@ -1,4 +1,4 @@
-"""Models known by their structure: U-ViT, and the guided-diffusion family, which concatenates in the model's forward."""
+"""Models known by their structure: U-ViT, and the guided-diffusion family, which concatenates in its own forward."""
 
 from collections.abc import Sequence
 
@@ -18,7 +18,9 @@ def find(model: nn.Module) -> Sequence[SkipSite]:
         return _uvit(model)
     if _blocks(model, "input_blocks") and _blocks(model, "output_blocks"):
         return _guided(model)
-    raise unsupported(model, "it is of no known class, and has neither input_blocks and output_blocks nor in_blocks and out_blocks")
+    raise unsupported(
+        model, "it is of no known class, and has neither input_blocks and output_blocks nor in_blocks and out_blocks"
+    )
 
 
 def _blocks(model: nn.Module, name: str) -> list[nn.Module]:

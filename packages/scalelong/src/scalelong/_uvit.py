@@ -102,7 +102,9 @@ class UViT(nn.Module):
         self.patch_embed = PatchEmbed(patch_size, in_chans, embed_dim, **factory)
         self.time_embed: nn.Module = nn.Identity()
         if mlp_time_embed:
-            first, last = (nn.Linear(*widths, **factory) for widths in ((embed_dim, 4 * embed_dim), (4 * embed_dim, embed_dim)))
+            first, last = (
+                nn.Linear(*widths, **factory) for widths in ((embed_dim, 4 * embed_dim), (4 * embed_dim, embed_dim))
+            )
             self.time_embed = nn.Sequential(first, nn.SiLU(), last)
         if num_classes > 0:
             self.label_emb = nn.Embedding(num_classes, embed_dim, **factory)
@@ -208,7 +210,7 @@ class UViT(nn.Module):
             )
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
-        super()._save_to_state_dict(destination, prefix, keep_vars)  # type: ignore[no-untyped-call]
+        super()._save_to_state_dict(destination, prefix, keep_vars)
         if hasattr(destination, "_metadata"):
             destination._metadata.setdefault(prefix[:-1], {})["kappas"] = self.kappas
 
@@ -216,8 +218,8 @@ class UViT(nn.Module):
         there = local_metadata.get("kappas", self.kappas)
         if there != self.kappas:
             warnings.warn(
-                f"the weights come from a U-ViT with kappas {_few(there)}, this one has {_few(self.kappas)}: build it with "
-                "the same scaling and kappa, or use scalelong.load",
+                f"the weights come from a U-ViT with kappas {_few(there)}, this one has {_few(self.kappas)}: build it "
+                "with the same scaling and kappa, or use scalelong.load",
                 ScalingWarning,
                 stacklevel=2,
             )

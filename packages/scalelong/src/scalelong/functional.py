@@ -190,9 +190,10 @@ def scaled_concat(h: Tensor, s: Tensor, kappa: float) -> Tensor:
         True
     """
     transformed = torch.compiler.is_compiling() or torch._C._functorch.peek_interpreter_stack() is not None
-    if transformed or h.dtype != s.dtype or not isinstance(kappa, float) or type(h) is not Tensor:
+    fits = h.dtype == s.dtype and h.device == s.device and h.shape[:1] + h.shape[2:] == s.shape[:1] + s.shape[2:]
+    if transformed or not fits or not isinstance(kappa, float):  # the reference says what is wrong
         return scale_then_cat(h, s, kappa)
-    return _ScaledConcat.apply(h, s, kappa)  # type: ignore[no-any-return, no-untyped-call]
+    return _ScaledConcat.apply(h, s, kappa)  # type: ignore[no-any-return]
 
 
 def skip_linear_cat(x: Tensor, s: Tensor, weight: Tensor, bias: Tensor | None, kappa: float | Tensor) -> Tensor:
@@ -219,8 +220,8 @@ def skip_linear_cat(x: Tensor, s: Tensor, weight: Tensor, bias: Tensor | None, k
 def skip_linear(x: Tensor, s: Tensor, weight: Tensor, bias: Tensor | None, kappa: float | Tensor) -> Tensor:
     """``W cat([x, κ s]) + b`` without the concatenation: ``W_x x + b + κ (W_s s)``, for its memory.
 
-    A number κ goes into the product itself; a gate commutes with W_s, because it is one number a token. The concatenated
-    tensor of ``B L 2D`` elements is neither made nor kept for the backward pass.
+    A number κ goes into the product itself; a gate commutes with W_s, because it is one number a token. The
+    concatenated tensor of ``B L 2D`` elements is neither made nor kept for the backward pass.
 
     Args:
         x: Backbone ``(B, L, D)``.

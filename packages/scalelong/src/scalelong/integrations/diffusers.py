@@ -5,8 +5,8 @@ from typing import Any
 
 from torch import nn
 
-from .._groups import group_fold
-from .._sites import SkipSite, unsupported
+from scalelong._groups import group_fold
+from scalelong._sites import SkipSite, unsupported
 
 _REFUSED = {
     "UVit2DModel": "it is aMUSEd's network, which has no long skips (Bao's U-ViT is scalelong.nn.UViT)",

@@ -5,8 +5,8 @@ from typing import Any
 
 from torch import nn
 
-from .._groups import group_fold
-from .._sites import SkipSite, unsupported
+from scalelong._groups import group_fold
+from scalelong._sites import SkipSite, unsupported
 
 _REFUSED = {
     "AttentionUnet": "its skips pass an attention gate",
@@ -95,7 +95,7 @@ def _dynamic(model: Any) -> list[SkipSite]:
 
 
 def _unet(model: Any) -> list[SkipSite]:
-    """The skip is the input of a module that also contains the deeper levels, so it is taken where it leaves: in ``up``."""
+    """The skip is also the input of all deeper levels, so it is taken where it leaves them, in ``up``."""
     sites = [_level(path, parts) for path, parts in _levels(model, "model")]
     return sites[::-1]
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import nn
 
-from .._sites import SkipSite, unsupported
+from scalelong._sites import SkipSite, unsupported
 
 _REFUSED = {
     "UnetPlusPlus": "its blocks take several skips as one dense concatenation, which have no single depth",
