@@ -5,10 +5,12 @@ from importlib.metadata import version as _version
 
 from . import functional as functional
 from . import nn as nn
+from . import plots as plots
 from ._attach import Handle as Handle
 from ._attach import attach as attach
 from ._attach import attached as attached
 from ._attach import detach as detach
+from ._diagnose import diagnose as diagnose
 from ._fold import FoldError as FoldError
 from ._fold import fold as fold
 from ._save import load as load
@@ -17,6 +19,7 @@ from ._sites import SkipSite as SkipSite
 from ._sites import UnsupportedModelError as UnsupportedModelError
 from ._sites import find_skips as find_skips
 from ._sites import register_adapter as register_adapter
+from ._stability import StabilityLogger as StabilityLogger
 from ._warning import ScalingWarning as ScalingWarning
 
 try:
@@ -26,6 +29,7 @@ except _PackageNotFoundError:
 
 # fmt: off
 __all__ = [
-    "FoldError", "Handle", "ScalingWarning", "SkipSite", "UnsupportedModelError", "__version__", "attach", "attached",
-    "detach", "find_skips", "fold", "functional", "load", "nn", "register_adapter", "save",
+    "FoldError", "Handle", "ScalingWarning", "SkipSite", "StabilityLogger", "UnsupportedModelError", "__version__",
+    "attach", "attached", "detach", "diagnose", "find_skips", "fold", "functional", "load", "nn", "plots",
+    "register_adapter", "save",
 ]
