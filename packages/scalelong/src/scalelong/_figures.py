@@ -52,8 +52,10 @@ def _band(axes: Any, series: Sequence[Sequence[tuple[int, float]]], label: str, 
         return
     values = torch.tensor([[value for _, value in one[:length]] for one in series])
     steps = [step for step, _ in series[0][:length]]
-    axes.plot(steps, values.median(0).values, style, color=color, label=label)
-    axes.fill_between(steps, values.min(0).values, values.max(0).values, color=color, alpha=0.15, linewidth=0)
+    axes.plot(steps, values.median(0).values.numpy(), style, color=color, label=label)
+    axes.fill_between(
+        steps, values.min(0).values.numpy(), values.max(0).values.numpy(), color=color, alpha=0.15, linewidth=0
+    )
 
 
 def stable_rates(table: Mapping[str, Any]) -> "Figure":
@@ -97,7 +99,7 @@ def samples(real: Tensor, drawn: Mapping[str, Tensor], *, columns: int = 8, rows
         for axes, (name, pixels) in zip(figure.subplots(1, len(blocks), squeeze=False)[0], blocks.items(), strict=True):
             grid = picture_grid(pixels[: columns * rows], columns=columns)
             shown = grid[0] if len(grid) == 1 else grid.permute(1, 2, 0) / 2 + 0.5
-            axes.imshow(shown, cmap="gray_r", vmin=-1, vmax=1, interpolation="nearest")
+            axes.imshow(shown.numpy(), cmap="gray_r", vmin=-1, vmax=1, interpolation="nearest")
             axes.set_title(name)
             axes.axis("off")
         return figure
