@@ -115,7 +115,8 @@ def _unet(config: ModelConfig, channels: int, size: int, classes: int, *, text: 
     from ._attach import attach
 
     levels = len(config.channels)
-    model: nn.Module = UNet2DModel(
+    make: Any = UNet2DModel
+    model: nn.Module = make(
         sample_size=size,
         in_channels=channels,
         out_channels=channels,
@@ -132,14 +133,14 @@ def _unet(config: ModelConfig, channels: int, size: int, classes: int, *, text: 
 
 def skip_linears(model: UViT) -> list[nn.Linear]:
     """Return the layers that consume ``cat[x, skip]``, the shallowest skip's first."""
-    return [block.skip_linear for block in reversed(list(model.out_blocks))]  # type: ignore[misc, union-attr]
+    return [block.skip_linear for block in reversed(list(model.out_blocks))]  # type: ignore[misc]
 
 
 class MagnitudePreservingConcat:
     """EDM2's concatenation, as a pre-hook on the block that takes backbone and skip.
 
-    ``cat[w_a x, w_b s]`` with ``w = sqrt(2 / ((1-b)^2 + b^2)) * (1-b, b)`` for halves of equal width: the variance of the
-    whole is kept. At b = 0.5, EDM2's own value, both weights are 1 and a U-ViT is the plain net.
+    ``cat[w_a x, w_b s]`` with ``w = sqrt(2 / ((1-b)^2 + b^2)) * (1-b, b)`` for halves of equal width: the variance of
+    the whole is kept. At b = 0.5, EDM2's own value, both weights are 1 and a U-ViT is the plain net.
 
     Args:
         balance: b in (0, 1), the share of the skip.
@@ -161,8 +162,8 @@ class MagnitudePreservingConcat:
 class SkipHalves:
     """The control ``reparametrised``: skip weights that start at kappa_i and move kappa_i times as far.
 
-    Constant scaling before a linear layer is exactly this under AdamW: with V = kappa W the gradient of W is kappa times
-    that of V, Adam's step does not change with the scale of a gradient, and the decay multiplies W and V alike.
+    Constant scaling before a linear layer is exactly this under AdamW: with V = kappa W the gradient of W is kappa
+    times that of V, Adam's step does not change with the scale of a gradient, and the decay multiplies W and V alike.
 
     Args:
         model: A plain U-ViT, its skip weights multiplied in place.

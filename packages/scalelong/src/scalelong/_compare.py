@@ -71,7 +71,7 @@ def _slug(words: str) -> str:
 def _draw(
     protocol: Protocol, jobs: Sequence[Job], results: Sequence[Measured], out: Path
 ) -> tuple[dict[str, dict[str, list[float]]], dict[str, Tensor], Tensor]:
-    """Return the quality of each arm seed by seed, the first seed's pictures, and real ones: first group, first rate."""
+    """Give each arm's quality seed by seed, its first pictures, and real ones: of the first group at its first rate."""
     group = next(iter(protocol.groups))
     rate = protocol.groups[group].learning_rates[0]
     found: dict[str, dict[str, list[float]]] = {}

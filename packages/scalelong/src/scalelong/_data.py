@@ -1,4 +1,4 @@
-"""Training pictures as one tensor in memory: handwritten digits, CIFAR-10 from its JPEG archive, folders of pictures."""
+"""Training pictures as one tensor in memory: handwritten digits, CIFAR-10 from its JPEG archive, or a folder."""
 
 import io
 import tarfile
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import torch
 from sail_core.extras import needs
@@ -111,7 +112,7 @@ def batch_indices(count: int, batch_size: int, step: int, *, seed: int) -> Tenso
     positions = torch.arange(step * batch_size, (step + 1) * batch_size)
     epochs = positions // count
     rows = torch.empty(batch_size, dtype=torch.int64)
-    for epoch in epochs.unique().tolist():
+    for epoch in sorted(set(epochs.tolist())):
         order = torch.randperm(count, generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch))
         rows[epochs == epoch] = order[positions[epochs == epoch] % count]
     return rows
@@ -121,7 +122,8 @@ def batch_indices(count: int, batch_size: int, step: int, *, seed: int) -> Tenso
 def _digits() -> dict[str, Images]:
     with needs("scalelong", "demo"):
         from sklearn.datasets import load_digits
-    raw = load_digits()
+    load: Any = load_digits
+    raw = load()
     pixels = torch.from_numpy(raw.images).to(torch.float32).unsqueeze(1) / 8 - 1
     everything = Images(pixels=pixels, labels=torch.from_numpy(raw.target).to(torch.int64))
     order = torch.randperm(len(pixels), generator=torch.Generator().manual_seed(_SPLIT_SEED))

@@ -1,4 +1,4 @@
-"""Noise prediction: how pictures are noised, what a model predicts of it, and a probe that is the same at every step."""
+"""Noise prediction: how pictures are noised, what a model predicts of it, and a probe that never changes."""
 
 from typing import Any
 
@@ -23,7 +23,8 @@ def noise_schedule() -> Any:
     """
     with needs("scalelong", "train"):
         from diffusers import DDPMScheduler
-    return DDPMScheduler(num_train_timesteps=TIMESTEPS, clip_sample=False)
+    make: Any = DDPMScheduler
+    return make(num_train_timesteps=TIMESTEPS, clip_sample=False)
 
 
 def predict_noise(model: nn.Module, noisy: Tensor, t: Tensor, images: Images) -> Tensor:
@@ -44,7 +45,7 @@ def predict_noise(model: nn.Module, noisy: Tensor, t: Tensor, images: Images) ->
         out = model(noisy, t)
     else:
         out = model(noisy, t, class_labels=images.labels)
-    return out if isinstance(out, Tensor) else out.sample  # type: ignore[no-any-return]
+    return out if isinstance(out, Tensor) else out.sample
 
 
 def noise_loss(model: nn.Module, images: Images, t: Tensor, noise: Tensor, schedule: Any) -> Tensor:

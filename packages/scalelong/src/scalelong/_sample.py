@@ -1,5 +1,7 @@
 """Draw pictures from a noise predictor by DDIM."""
 
+from typing import Any
+
 import torch
 from sail_core.extras import needs
 from torch import Tensor, nn
@@ -35,7 +37,8 @@ def sample(model: nn.Module, like: Images, *, steps: int = 50, seed: int = 0, ba
         raise ValueError(f"steps is {steps}; it must be 1 to {TIMESTEPS}")
     with needs("scalelong", "train"):
         from diffusers import DDIMScheduler
-    schedule = DDIMScheduler(num_train_timesteps=TIMESTEPS, clip_sample=True, timestep_spacing="trailing")
+    make: Any = DDIMScheduler
+    schedule = make(num_train_timesteps=TIMESTEPS, clip_sample=True, timestep_spacing="trailing")
     schedule.set_timesteps(steps)
     device = next(model.parameters()).device
     model.eval()

@@ -76,9 +76,9 @@ class Trained:
 def fit(config: TrainConfig, images: Images, held_out: Images, directory: Path, *, device: str = "auto") -> Trained:
     """Train in ``directory``, or go on from the newest checkpoint there.
 
-    Batches, times and noise are functions of the seed and the step, so on a CPU a training that was killed at any moment
-    and started again ends with the bits of one that was not. Under ``accelerate launch`` or ``torchrun`` each process
-    takes its share of the same batch. A loss or gradient that is not finite ends the training before its update.
+    Batches, times and noise are functions of the seed and the step, so on a CPU a training that was killed at any
+    moment and started again ends with the bits of one that was not. Under ``accelerate launch`` or ``torchrun`` each
+    process takes its share of the same batch. A loss or gradient that is not finite ends the training before its update.
 
     Args:
         config: Hyper-parameters. Another config in the same directory is refused.
@@ -110,7 +110,8 @@ def fit(config: TrainConfig, images: Images, held_out: Images, directory: Path, 
     images, held_out = conditioned(images, config), conditioned(held_out, config)
     run = Run(directory, config=config) if main else None
     model = build(config, images, seed=config.seed)
-    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay), use_buffers=True)
+    decay: Any = get_ema_multi_avg_fn
+    average = AveragedModel(model, multi_avg_fn=decay(config.ema_decay), use_buffers=True)
     average.to(accelerator.device)
     halves = SkipHalves(model, config.kappa) if config.control == "reparametrised" else None  # type: ignore[arg-type]
     optimizer = torch.optim.AdamW(

@@ -72,7 +72,7 @@ class EvaluateCommand:
 
 @dataclass(frozen=True, kw_only=True)
 class DiagnoseCommand:
-    """Print feature norms, gradient norms and input gain of a training's network beside the theorems' bounds, as JSON."""
+    """Print norms, gradients and input gain of a training's network beside the theorems' bounds, as JSON."""
 
     run: Path
     """The directory of a training."""
@@ -103,7 +103,7 @@ class FoldCommand:
 
 @dataclass(frozen=True, kw_only=True)
 class BenchCommand:
-    """Time a training step of a small network with and without scaling on this machine; print the rows as JSON lines."""
+    """Time a training step of a small network with and without scaling on this machine; print JSON lines."""
 
     model: Literal["uvit", "unet"] = "uvit"
     size: int = 32
@@ -155,7 +155,9 @@ def draw(config: SampleCommand) -> None:
     settings = read_config(config.run)
     images = load_images(settings.data, size=settings.size)
     if not 1 <= config.count <= len(images):
-        raise ValueError(f"count is {config.count}; it must be 1 to {len(images)}, as many as there are training pictures")
+        raise ValueError(
+            f"count is {config.count}; it must be 1 to {len(images)}, as many as there are training pictures"
+        )
     like = conditioned(images, settings)[slice(0, config.count)]
     pixels = sample(load_trained(config.run, images), like, steps=config.steps, seed=config.seed)
     grid = ((picture_grid(pixels, columns=8) + 1) * 127.5).round().byte().permute(1, 2, 0)
@@ -179,13 +181,21 @@ def evaluate(config: EvaluateCommand) -> None:
 
 
 def diagnostics(config: DiagnoseCommand) -> None:
-    """Print the diagnostics as JSON."""
+    """Print the diagnostics of the network on a fixed noised batch, as JSON."""
     from ._diagnose import diagnose
+    from ._diffusion import Probe, noise_schedule
 
     settings = read_config(config.run)
     images = conditioned(load_images(settings.data, size=settings.size, split="test"), settings)
-    found = diagnose(load_trained(config.run, images), images[slice(0, config.batch_size)])
-    print(json.dumps(found, indent=1))
+    probe = Probe(images, noise_schedule(), size=config.batch_size)
+    noisy = probe.schedule.add_noise(probe.images.pixels, probe.noise, probe.t)
+    names = ("x", "timesteps", "y") if settings.model == "uvit" else ("sample", "timestep", "class_labels")
+    batch = dict(zip(names, (noisy, probe.t, probe.images.labels), strict=True)) | {"context": probe.images.context}
+    given = {name: value for name, value in batch.items() if value is not None}
+    found = diagnose(
+        load_trained(config.run, load_images(settings.data, size=settings.size)), given, target=probe.noise
+    )
+    print(json.dumps(found.as_dict(), indent=1))
 
 
 def run_protocol(config: CompareCommand) -> None:
