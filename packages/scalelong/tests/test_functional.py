@@ -120,6 +120,43 @@ def test_skip_linear_equals_the_concatenation(kind, bias):
         torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)
 
 
+def test_skip_linear_has_second_derivatives_and_takes_every_call():
+    def leaf(*shape):
+        return torch.randn(*shape, dtype=torch.float64).requires_grad_()
+
+    leaves = [leaf(2, 3, 2), leaf(2, 3, 2), leaf(3, 4), leaf(3)]
+    assert torch.autograd.gradcheck(lambda *a: F.skip_linear(*a, 0.3), leaves)
+    assert torch.autograd.gradgradcheck(lambda *a: F.skip_linear(*a, 0.3), leaves)
+    x, s, weight, bias = (one.detach() for one in leaves)
+    expected = F.skip_linear_cat(x, s, weight, bias, 0.3)
+    torch.testing.assert_close(F.skip_linear(x[0], s[0], weight, bias, 0.3), expected[0])
+    batched = torch.func.vmap(lambda a, b: F.skip_linear(a, b, weight, bias, 0.3))(x, s)
+    torch.testing.assert_close(batched, expected)
+    strided = torch.cat([x, s], -1)[..., ::1]
+    torch.testing.assert_close(F.skip_linear(strided[..., :2], strided[..., 2:], weight, bias, 0.3), expected)
+    with torch.autocast("cpu", torch.bfloat16):
+        low = F.skip_linear(x.float(), s.float(), weight.float(), bias.float(), 0.3)
+    assert low.dtype == torch.bfloat16
+    torch.testing.assert_close(low.double(), expected, rtol=0.05, atol=0.05)
+
+
+def test_skip_linear_keeps_only_its_inputs_for_the_backward_pass():
+    x, s = (torch.randn(2, 64, 32, requires_grad=True) for _ in range(2))
+    weight = torch.randn(32, 64, requires_grad=True)
+
+    def kept(function):
+        sizes = []
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda t: sizes.append((t.data_ptr(), t.numel())) or t, lambda t: t
+        ):
+            function(x, s, weight, None, 0.5)
+        known = {one.data_ptr() for one in (x, s, weight)}
+        return sum(size for place, size in sizes if place not in known)
+
+    assert kept(F.skip_linear) == 0
+    assert kept(F.skip_linear_cat) == 2 * 64 * 2 * 32  # B L 2D elements
+
+
 def test_skip_linear_makes_no_concatenation():
     x, s, weight = torch.randn(2, 64, 32), torch.randn(2, 64, 32), torch.randn(32, 64)
     with byte_count() as ours:

@@ -189,9 +189,8 @@ def scaled_concat(h: Tensor, s: Tensor, kappa: float) -> Tensor:
         >>> torch.equal(scaled_concat(h, s, 0.7), scale_then_cat(h, s, 0.7))
         True
     """
-    transformed = torch.compiler.is_compiling() or torch._C._functorch.peek_interpreter_stack() is not None
     fits = h.dtype == s.dtype and h.device == s.device and h.shape[:1] + h.shape[2:] == s.shape[:1] + s.shape[2:]
-    if transformed or not fits or not isinstance(kappa, float):  # the reference says what is wrong
+    if not fits or _transformed() or not isinstance(kappa, float):  # the reference says what is wrong
         return scale_then_cat(h, s, kappa)
     return _ScaledConcat.apply(h, s, kappa)  # type: ignore[no-any-return]
 
@@ -217,6 +216,34 @@ def skip_linear_cat(x: Tensor, s: Tensor, weight: Tensor, bias: Tensor | None, k
     return linear(torch.cat([x, s * kappa], dim=-1), weight, bias)
 
 
+class _SkipLinear(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, s: Tensor, weight: Tensor, bias: Tensor | None, kappa: float) -> Tensor:
+        ctx.save_for_backward(x, s, weight)
+        ctx.kappa = kappa
+        y = linear(x, weight[:, : x.shape[-1]], bias)
+        y.view(-1, y.shape[-1]).addmm_(s.flatten(0, -2), weight[:, x.shape[-1] :].t(), alpha=kappa)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (g,), (x, s, weight), kappa = grads, ctx.saved_tensors, ctx.kappa
+        to_x, to_s = torch.split(weight, [x.shape[-1], s.shape[-1]], dim=1)
+        need_x, need_s, need_weight, need_bias, _ = ctx.needs_input_grad
+        g, rows_x, rows_s = g.flatten(0, -2), x.flatten(0, -2), s.flatten(0, -2)
+        for_x = (g @ to_x).view_as(x) if need_x else None
+        for_s = torch.addmm(g.new_zeros(1), g, to_s, beta=0, alpha=kappa).view_as(s) if need_s else None
+        for_weight = None
+        if need_weight and torch.is_grad_enabled():  # a second derivative is wanted
+            for_weight = torch.cat([g.t() @ rows_x, kappa * (g.t() @ rows_s)], dim=1)
+        elif need_weight:
+            for_weight = torch.empty_like(weight)
+            left, right = torch.split(for_weight, [x.shape[-1], s.shape[-1]], dim=1)
+            torch.mm(g.t(), rows_x, out=left)
+            torch.addmm(right, g.t(), rows_s, beta=0, alpha=kappa, out=right)
+        return for_x, for_s, for_weight, g.sum(0) if need_bias else None, None
+
+
 def skip_linear(x: Tensor, s: Tensor, weight: Tensor, bias: Tensor | None, kappa: float | Tensor) -> Tensor:
     """``W cat([x, κ s]) + b`` without the concatenation: ``W_x x + b + κ (W_s s)``, for its memory.
 
@@ -238,11 +265,19 @@ def skip_linear(x: Tensor, s: Tensor, weight: Tensor, bias: Tensor | None, kappa
         >>> skip_linear(torch.ones(1, 1, 1), torch.ones(1, 1, 1), torch.ones(1, 2), None, 0.5)
         tensor([[[1.5000]]])
     """
-    to_x, to_s = weight[:, : x.shape[-1]], weight[:, x.shape[-1] :]
+    alike = x.dtype == s.dtype == weight.dtype and not torch.is_autocast_enabled(x.device.type)
+    if alike and isinstance(kappa, float) and not _transformed():
+        return _SkipLinear.apply(x, s, weight, bias, kappa)  # type: ignore[no-any-return]
+    to_x, to_s = torch.split(weight, [x.shape[-1], s.shape[-1]], dim=1)
     y = linear(x, to_x, bias)
     if isinstance(kappa, Tensor):
         return torch.addcmul(y, kappa.to(y.dtype), linear(s, to_s))
-    return torch.addmm(y.flatten(0, -2), s.flatten(0, -2), to_s.t(), alpha=kappa).view_as(y)
+    return torch.add(y, linear(s, to_s), alpha=kappa)
+
+
+def _transformed() -> bool:
+    """Whether a compiler or a function transform is looking, which the plain formula serves better."""
+    return torch.compiler.is_compiling() or torch._C._functorch.peek_interpreter_stack() is not None
 
 
 def check_kappa(kappa: float, *, allow_gt1: bool = False) -> float:
