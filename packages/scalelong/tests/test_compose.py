@@ -162,3 +162,21 @@ def test_gpu_equals_cpu(dtype):
     expected = net(x, t)
     got = net.to("cuda", dtype)(x.to("cuda", dtype), t.cuda())
     torch.testing.assert_close(got.float().cpu(), expected, rtol=0.05, atol=0.02)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["unet2d", "guided"])
+def test_a_constant_adds_no_compiled_kernel(name):
+    from torch._inductor import metrics
+
+    counts = []
+    for scaled in (False, True):
+        torch._dynamo.reset()
+        metrics.reset()
+        model, inputs = build(name)
+        if scaled:
+            attach(model, "cs", kappa=0.5, mutable=True)
+        with torch._inductor.utils.fresh_cache(), torch.no_grad():
+            call(torch.compile(model, fullgraph=True), inputs)
+        counts.append(metrics.generated_kernel_count)
+    assert counts[0] == counts[1] > 0

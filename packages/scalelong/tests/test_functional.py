@@ -167,3 +167,24 @@ def test_skip_linear_makes_no_concatenation():
     extra = 2 * 64 * 2 * 32 * 4  # B L 2D elements of the concatenation, float32
     assert max(op.written for op in theirs.ops) == extra
     assert max(op.written for op in ours.ops) <= extra // 2
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_cheaper_forms_on_a_gpu(dtype):
+    h, s = (torch.randn(2, 8, 33, 17, device="cuda", dtype=dtype, requires_grad=True) for _ in range(2))
+    for function in (F.scaled_concat, F.scale_then_cat):
+        out = function(h, s, 0.7)
+        grads = torch.autograd.grad(out.square().sum(), [h, s])
+        if function is F.scaled_concat:
+            first = [out, *grads]
+    for a, b in zip(first, [out, *grads], strict=True):
+        torch.testing.assert_close(a, b)
+    x, k = (torch.randn(2, 65, 64, device="cuda", dtype=dtype, requires_grad=True) for _ in range(2))
+    weight = torch.randn(64, 128, device="cuda", dtype=dtype, requires_grad=True)
+    results = []
+    for function in (F.skip_linear, F.skip_linear_cat):
+        out = function(x, k, weight, None, 0.7)
+        results.append([out, *torch.autograd.grad(out.sum(), [x, k, weight])])
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(a.float(), b.float(), rtol=2e-2, atol=0.5 if dtype != torch.float32 else 1e-3)
