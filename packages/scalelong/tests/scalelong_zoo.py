@@ -98,6 +98,21 @@ def k_upscaler():
     )  # fmt: skip
 
 
+def dreamlite():
+    def make():
+        from diffusers.models.unets.unet_dreamlite import DreamLiteUNetModel
+
+        down, up = "DreamLiteCrossAttnNoSelfAttnDownBlock2D", "DreamLiteCrossAttnNoSelfAttnUpBlock2D"
+        model = DreamLiteUNetModel(
+            down_block_types=(down, down), up_block_types=(up, up), block_out_channels=(8, 16), layers_per_block=1,
+            norm_num_groups=4, cross_attention_dim=8, attention_head_dim=2, ff_mult=2, use_linear_projection=True,
+        )  # fmt: skip
+        inputs = {"sample": tensor(2, 4, 8, 8), "timestep": torch.tensor([3, 500])}
+        return model, inputs | {"encoder_hidden_states": tensor(2, 5, 8)}
+
+    return make
+
+
 def video(name, sample, **options):
     up, down = options.pop("up"), options.pop("down")
     return conditional(name, sample, down_block_types=down, up_block_types=up, **options)
@@ -341,6 +356,7 @@ ZOO = {
     "monai-unet-res": Case(monai_unet(num_res_units=2), (8, 4), inside="model", at_model=True, joins=("model.1.submodule.2", "model.2"), slow=True),
     "monai-basic": Case(monai_basic, (8, 8, 4, 4), inside="upcat", skip_operand=0),
     "monai-dynamic": Case(monai_dynamic, (8, 4), inside="upsamples"),
+    "dreamlite": Case(dreamlite(), (16, 8, 8, 8), slow=True),
     "guided": Case(guided, (16, 8, 8, 8), at_model=True, joins=tuple(f"output_blocks.{i}" for i in range(4))),
     "uvit": Case(uvit, (32, 32, 32), inside="out_blocks"),
 }  # fmt: skip

@@ -74,6 +74,13 @@ def test_other_bad_input():
     assert attached(net()) is None
 
 
+def test_wrappers_point_to_the_model_inside():
+    with pytest.raises(UnsupportedModelError, match=r"OptimizedModule is a wrapper: .* model\._orig_mod"):
+        attach(torch.compile(net()))
+    with pytest.raises(UnsupportedModelError, match=r"model\.module"):
+        attach(torch.nn.DataParallel(net()))
+
+
 def test_failed_attach_changes_nothing():
     model = net()
     hooks = sum(len(m._forward_pre_hooks) for m in model.modules())

@@ -120,7 +120,13 @@ def find_skips(model: nn.Module, example_inputs: Any = None) -> list[SkipSite]:
 _REMEDY = "register_adapter(type(model), finder) tells scalelong where its skips arrive"
 
 
+_WRAPPERS = {"OptimizedModule": "_orig_mod", "DistributedDataParallel": "module", "DataParallel": "module"}
+
+
 def _finder(model: nn.Module) -> Finder:
+    if type(model).__name__ in _WRAPPERS:
+        name = type(model).__name__
+        raise UnsupportedModelError(f"{name} is a wrapper: give the model inside, model.{_WRAPPERS[name]}")
     for base in type(model).__mro__:
         if base in _adapters:
             return _adapters[base]

@@ -1,4 +1,4 @@
-"""diffusers: UNet2D, 2DCondition, 3D, Motion, SVD, I2VGenXL, 1D, K blocks, HunyuanDiT, StableCascade, Kandinsky3."""
+"""diffusers: its UNets of one, two and three dimensions, HunyuanDiT, StableCascade, Kandinsky3."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,6 +12,7 @@ _REFUSED = {
     "UVit2DModel": "it is aMUSEd's network, which has no long skips (Bao's U-ViT is scalelong.nn.UViT)",
     "UNetControlNetXSModel": "its up blocks take two tuples of skips, of the base and of the control",
     "ControlNetModel": "a ControlNet is an encoder; attach to the UNet it serves",
+    "UniDiffuserModel": "diffusers has deprecated it",
     "AutoencoderKL": "an autoencoder has no long skips",
 }
 
