@@ -37,7 +37,7 @@ def step_rows(
     config = ModelConfig(model=model, scaling="org", channels=(64, 128))
     plain = build(config, Images(pixels=torch.zeros(shape)), seed=0).to(device)
     scaled = copy.deepcopy(plain)
-    attach(scaled, "cs", kappa=1.0)
+    attach(scaled, "cs", kappa=1.0, mutable=True)  # a fixed 1 would be skipped, not multiplied
     schedule = noise_schedule()
 
     def inputs(seed: int) -> list[Tensor]:
