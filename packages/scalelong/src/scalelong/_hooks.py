@@ -31,12 +31,16 @@ class Scaling(nn.Module):
             self._note(skip, out, index)
         return out
 
-    def join(self, h: Tensor, skip: Tensor, index: int) -> Tensor:
-        """``cat([h, scaled skip])`` along the channels."""
+    def join(self, x: Tensor, start: int, index: int) -> Tensor:
+        """Scale the channels from ``start`` on, the skip half of a concatenation."""
         scale = self.scale
-        if self.record is None and index in self.active and isinstance(scale, ConstantScale) and not scale.mutable:
-            return scaled_concat(h, skip, scale.values[index - 1])
-        return torch.cat([h, self(skip, index)], dim=1)
+        if self.record is None and index in self.active and isinstance(scale, ConstantScale):
+            if torch.compiler.is_compiling():  # one pointwise operation, which the compiler fuses
+                skip = torch.arange(x.shape[1], device=x.device) >= start
+                return torch.where(skip.view(-1, *[1] * (x.dim() - 2)), scale(x, index), x)
+            if not scale.mutable:
+                return scaled_concat(x[:, :start], x[:, start:], scale.values[index - 1])
+        return torch.cat([x[:, :start], self(x[:, start:], index)], dim=1)
 
     @torch.no_grad()
     def _note(self, skip: Tensor, out: Tensor, index: int) -> None:
@@ -91,7 +95,7 @@ class SkipHook:
             )
         if start == 0:
             return torch.cat([self.scaling(value[:, :stop], site.index), value[:, stop:]], dim=1)
-        return self.scaling.join(value[:, :start], value[:, start:], site.index)
+        return self.scaling.join(value, start, site.index)
 
     def _missing(self, site: SkipSite) -> UnsupportedModelError:
         return UnsupportedModelError(

@@ -78,7 +78,8 @@ def fit(config: TrainConfig, images: Images, held_out: Images, directory: Path, 
 
     Batches, times and noise are functions of the seed and the step, so on a CPU a training that was killed at any
     moment and started again ends with the bits of one that was not. Under ``accelerate launch`` or ``torchrun`` each
-    process takes its share of the same batch. A loss or gradient that is not finite ends the training before its update.
+    process takes its share of the same batch. A loss or gradient that is not finite ends the training before its
+    update.
 
     Args:
         config: Hyper-parameters. Another config in the same directory is refused.

@@ -35,7 +35,8 @@ def plot_skips(diagnoses: Mapping[str, Diagnosis]) -> "Figure":
             axis.plot(depth, values, "o-", color=f"C{index % 8}", label=name, markersize=4)
     for axis, title in zip(axes, ("factor of the skip", "norm of the skip", "rho of theorem 1"), strict=True):
         axis.set(title=title, xlabel="depth i (1 is the shallowest)")
-    axes[1].set_yscale("log")
+        axis.xaxis.get_major_locator().set_params(integer=True)
+    axes[1].set_ylim(0, 1.1 * max(site.skip for found in diagnoses.values() for site in found.sites))
     axes[2].set_yscale("log")
     _legend(figure, axes[0])
     return figure
@@ -62,9 +63,11 @@ def plot_gain(diagnoses: Mapping[str, Diagnosis]) -> "Figure":
             axes[0].plot([at], [found.bound], "_", color="C3", markersize=16, markeredgewidth=2, label=label)
         axes[1].plot([at], [found.gradient], "s", color="C2")
     for axis, title in zip(axes, ("input gain", "norm of the gradient"), strict=True):
-        axis.set_xticks(range(len(diagnoses)), list(diagnoses))
-        axis.set(title=title, yscale="log")
-        axis.margins(x=0.2)
+        axis.set_xticks(range(len(diagnoses)), list(diagnoses), rotation=30)
+        axis.set(title=title)
+        axis.margins(x=0.1)
+    axes[0].set_yscale("log")
+    axes[1].set_ylim(0, 1.1 * max(found.gradient for found in diagnoses.values()))
     _legend(figure, axes[0])
     return figure
 
