@@ -10,6 +10,12 @@ from sail_core.testing import byte_count
 from scalelong import functional as F
 
 
+@pytest.fixture
+def whatever_the_size(monkeypatch):
+    """Let small maps take the four-pass form too."""
+    monkeypatch.setattr(F, "_SMALL", 0)
+
+
 @given(st.integers(1, 12), st.floats(0.6, 1.0))
 def test_schedules_follow_their_formulas(count, kappa):
     cs, linear = F.cs_kappas(count, kappa), F.linear_kappas(count, kappa)
@@ -58,6 +64,7 @@ def test_token_gate_by_hand():
 
 @pytest.mark.parametrize("shape", [(2, 3, 5), (2, 3, 5, 7), (1, 4, 2, 3, 5)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.usefixtures("whatever_the_size")
 def test_scaled_concat_is_bit_equal_to_its_reference(shape, dtype):
     h, s = torch.randn(shape).to(dtype), torch.randn(shape[0], 2, *shape[2:]).to(dtype)
     grad = torch.randn(shape[0], shape[1] + 2, *shape[2:]).to(dtype)
@@ -71,6 +78,7 @@ def test_scaled_concat_is_bit_equal_to_its_reference(shape, dtype):
 
 
 @pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:FutureWarning")  # torch.func's own import
+@pytest.mark.usefixtures("whatever_the_size")
 def test_scaled_concat_takes_odd_inputs():
     h, s = torch.randn(2, 4, 6, 6), torch.randn(2, 8, 6, 6)[:, ::2]
     assert torch.equal(F.scaled_concat(h, s, 0.5), F.scale_then_cat(h, s, 0.5))
@@ -93,13 +101,16 @@ def test_scaled_concat_takes_odd_inputs():
 
 
 def test_scaled_concat_makes_four_passes_and_the_reference_six():
-    h, s = torch.randn(2, 8, 32, 32), torch.randn(2, 8, 32, 32)
+    h, s = torch.randn(2, 64, 32, 32), torch.randn(2, 64, 32, 32)
     with byte_count() as ours:
         F.scaled_concat(h, s, 0.7)
     with byte_count() as theirs:
         F.scale_then_cat(h, s, 0.7)
     assert ours.passes(h.nbytes) == 4
     assert theirs.passes(h.nbytes) == 6
+    with byte_count() as small:
+        F.scaled_concat(h[:1], s[:1], 0.7)
+    assert [op.name for op in small.ops] == ["mul", "cat"]
 
 
 @pytest.mark.parametrize("kind", ["number", "gate"])
@@ -170,6 +181,7 @@ def test_skip_linear_makes_no_concatenation():
 
 
 @pytest.mark.gpu
+@pytest.mark.usefixtures("whatever_the_size")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_cheaper_forms_on_a_gpu(dtype):
     h, s = (torch.randn(2, 8, 33, 17, device="cuda", dtype=dtype, requires_grad=True) for _ in range(2))

@@ -150,6 +150,9 @@ def scale_then_cat(h: Tensor, s: Tensor, kappa: float) -> Tensor:
     return torch.cat([h, s * kappa], dim=1)
 
 
+_SMALL = 1 << 17  # elements of a map below which the calls cost more than the passes they save
+
+
 class _ScaledConcat(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, h: Tensor, s: Tensor, kappa: float) -> Tensor:
@@ -173,7 +176,8 @@ class _ScaledConcat(torch.autograd.Function):
 def scaled_concat(h: Tensor, s: Tensor, kappa: float) -> Tensor:
     """``cat([h, κ s], dim=1)`` in four passes over a map instead of six: the product is written where it belongs.
 
-    Under ``torch.compile``, under a function transform, and for halves of different dtype it is the reference.
+    Under ``torch.compile``, under a function transform, for small maps and for halves of different dtype it is the
+    reference.
 
     Args:
         h: Backbone ``(B, C_h, ...)``.
@@ -190,7 +194,9 @@ def scaled_concat(h: Tensor, s: Tensor, kappa: float) -> Tensor:
         True
     """
     fits = h.dtype == s.dtype and h.device == s.device and h.shape[:1] + h.shape[2:] == s.shape[:1] + s.shape[2:]
-    if not fits or _transformed() or not isinstance(kappa, float):  # the reference says what is wrong
+    if (
+        not fits or h.numel() < _SMALL or _transformed() or not isinstance(kappa, float)
+    ):  # the reference says what is wrong
         return scale_then_cat(h, s, kappa)
     return _ScaledConcat.apply(h, s, kappa)  # type: ignore[no-any-return]
 
