@@ -193,6 +193,8 @@ def scaled_concat(h: Tensor, s: Tensor, kappa: float) -> Tensor:
         >>> torch.equal(scaled_concat(h, s, 0.7), scale_then_cat(h, s, 0.7))
         True
     """
+    if h.numel() < _SMALL:
+        return scale_then_cat(h, s, kappa)
     fits = h.dtype == s.dtype and h.device == s.device and h.shape[:1] + h.shape[2:] == s.shape[:1] + s.shape[2:]
     if (
         not fits or h.numel() < _SMALL or _transformed() or not isinstance(kappa, float)
