@@ -5,7 +5,7 @@ import json
 import pytest
 import safetensors.torch
 import torch
-from scalelong import attach, attached, load, save
+from scalelong import ScalingWarning, attach, attached, load, save
 from scalelong._sites import call
 from scalelong.nn import UViT
 from scalelong_zoo import build
@@ -44,6 +44,22 @@ def test_set_kappa_is_saved(tmp_path):
     model.save_pretrained(tmp_path / "own")  # the library's own way of saving is enough
     again = load(UNet2DModel, tmp_path / "own")
     assert attached(again).kappas == tuple(0.9**i for i in range(6))
+    assert torch.equal(run(again, inputs), run(model, inputs))
+
+
+def test_constants_that_a_state_dict_replaced_are_saved(tmp_path):
+    from diffusers import UNet2DModel
+
+    model, inputs = build("unet2d")
+    attach(model, "cs", kappa=0.9)
+    other, _ = build("unet2d")
+    attach(other, "cs", kappa=0.5)
+    with pytest.warns(ScalingWarning):
+        model.load_state_dict(other.state_dict())
+    save(model, tmp_path / "model")
+    with pytest.warns(ScalingWarning, match="which replace"):
+        again = load(UNet2DModel, tmp_path / "model")
+    assert attached(again).kappas == attached(model).kappas == tuple(0.5**i for i in range(6))
     assert torch.equal(run(again, inputs), run(model, inputs))
 
 

@@ -150,7 +150,9 @@ def _load_directory(target: Any, path: Path) -> Any:
     _attach_again(model, config)
     expected = {name for name in model.state_dict() if name.startswith("scalelong.")}
     if isinstance(attached(model).scaling.scale, ConstantScale):  # type: ignore[union-attr]
-        return model  # the config has the constants in full
+        if ours:  # an EMA writes none of them; the config has them too, but a state dict may have replaced them since
+            model.load_state_dict(ours, strict=False)
+        return model.eval()
     if ours.keys() != expected:
         raise ValueError(
             f"the config in {path} names the scaling {config['mode']!r}, and its parameters are missing from the "
@@ -190,8 +192,6 @@ def _attach_again(model: nn.Module, config: dict[str, Any]) -> None:
         raise ValueError(
             f"{config['count']} skips were scaled when this was saved, and the model has {len(handle.sites)}"
         )
-    if isinstance(handle.scaling.scale, ConstantScale) and values:
-        handle.scaling.scale.set(values)
 
 
 @contextmanager
