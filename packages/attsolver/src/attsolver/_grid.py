@@ -86,17 +86,17 @@ def make_grid(t: Sequence[float] | torch.Tensor, dt: float | None, save: Save) -
     """
     if isinstance(t, torch.Tensor):
         plain = t.detach().cpu().contiguous()
-        return _cached(plain.numpy().tobytes(), plain.dtype, plain.ndim, dt, save, type(save))
+        return _cached(plain.numpy().tobytes(), plain.dtype, plain.ndim, dt, save, isinstance(save, bool))
     if len(t) == 2 and all(isinstance(one, int | float) for one in t):
-        return _cached((float(t[0]), float(t[1])), None, 1, dt, save, type(save))
+        return _cached((float(t[0]), float(t[1])), None, 1, dt, save, isinstance(save, bool))
     return _make(t, dt, save)
 
 
 @lru_cache(maxsize=256)
 def _cached(
-    t: bytes | tuple[float, float], dtype: torch.dtype | None, ndim: int, dt: float | None, save: Save, kind: type
+    t: bytes | tuple[float, float], dtype: torch.dtype | None, ndim: int, dt: float | None, save: Save, flag: bool
 ) -> Grid:
-    """``_make`` for times that can be compared; ``kind`` tells True from 1."""
+    """``_make`` for times that can be compared; ``flag`` tells True from 1."""
     if isinstance(t, tuple):
         return _make(t, dt, save)
     if not t or ndim != 1 or dtype is None or not dtype.is_floating_point:
