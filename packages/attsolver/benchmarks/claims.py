@@ -195,11 +195,11 @@ def _train(solver: AttSolver, data: Any, seed: int, options: dict[str, Any]) -> 
         optimizer.step()
 
 
-def log_ratio(worse: Sequence[float], better: Sequence[float]) -> list[float] | None:
+def log_ratio(worse: Sequence[float | None], better: Sequence[float | None]) -> list[float] | None:
     """log10 of a ratio of MSE, seed by seed; None where one is not finite."""
-    if not all(map(math.isfinite, (*worse, *better))):
+    if any(x is None or not math.isfinite(x) for x in (*worse, *better)):  # None where it was read from a file
         return None
-    return [math.log10(a / b) for a, b in zip(worse, better, strict=True)]
+    return [math.log10(a / b) for a, b in zip(worse, better, strict=True) if a and b]
 
 
 def summary(rows: dict[str, list[Row]]) -> list[Row]:
@@ -225,6 +225,11 @@ def summary(rows: dict[str, list[Row]]) -> list[Row]:
             add(f"{better} against state, {n} trajectories, noise {noise}", "log10 MSE ratio", mean(lists))
         lists = [log_ratio(r["coarse"], r["both"]) for r in cells]
         add(f"both against the base, {n} trajectories, noise {noise}", "log10 MSE ratio", mean(lists))
+    for r in rows.get("grid", ()):  # the joined rows above say nothing where one system blows up
+        cell = f"{r['system']}, {r['base']}, {r['trajectories']} trajectories, noise {r['noise']}"
+        for better in ("increment", "both"):
+            add(f"{better} against state, {cell}", "log10 MSE ratio", log_ratio(r["state"], r[better]))
+        add(f"both against the base, {cell}", "log10 MSE ratio", log_ratio(r["coarse"], r["both"]))
     for r in rows.get("bases", ()):
         for form in ("increment", "both"):
             add(f"{form} against {r['base']}, {r['system']}", "log10 MSE ratio", log_ratio(r["coarse"], r[form]))
@@ -288,7 +293,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     write("summary", found, 0.0)
     for row in found:
         interval = row["interval"] and "[{:.3g}, {:.3g}]".format(*row["interval"])
-        print(f"{row['claim']:66} {row.get('mean', float('nan')):9.3g} {interval} {row['holds']}")
+        print(f"{row['claim']:80} {row.get('mean', float('nan')):9.3g} {interval} {row['holds']}")
     return 0
 
 

@@ -86,7 +86,7 @@ def test_work_precision_errors_fall_with_the_order():
     assert all(p.microseconds > 0 for p in points)
 
 
-@pytest.mark.parametrize("name", ["torchdiffeq:rk4", "torchdiffeq:dopri5", "scipy:DOP853"])
+@pytest.mark.parametrize("name", ["torchdiffeq:rk4", "torchdiffeq:dopri5", "scipy:DOP853", "diffrax:Tsit5"])
 def test_peers_solve_the_same_task(name):
     pytest.importorskip(name.partition(":")[0])
     system = systems.get("lotka_volterra")

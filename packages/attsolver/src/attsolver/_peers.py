@@ -115,8 +115,8 @@ def _diffrax(system: System, method: str, rtol: float) -> Run:
         return jax.vmap(one)(y0)
 
     compiled = jax.jit(solve)
-    moved = getattr(jax, "enable_x64", None)  # jax 0.8 moved it
-    double_precision: Any = moved or importlib.import_module("jax.experimental").enable_x64
+    home = jax if hasattr(jax, "enable_x64") else importlib.import_module("jax.experimental")  # jax 0.8 moved it
+    double_precision: Any = home.enable_x64
 
     def run(y0: Tensor, t: Tensor) -> Tensor:
         wide = y0.dtype == torch.float64

@@ -75,7 +75,7 @@ def demo(config: DemoConfig) -> None:
             bar.update()
             _spread(report, config, solver)
             bar.update()
-            advice = advise(systems.get("elastic_pendulum"), rtol=1e-4, batch=100, widths=(8, 64), seed=config.seed)
+            advice = advise(systems.get("elastic_pendulum"), rtol=1e-4, batch=100, widths=(16,), seed=config.seed)
             report.metrics["advice, elastic pendulum, relative error 1e-4, batch 100"] = advice.reason
             bar.update()
             table = advice.table()
@@ -125,6 +125,8 @@ def _elastic(report: Report, config: DemoConfig, seeds: range, device: torch.dev
         coarse = evaluate(system, test, "rk4")
         coarse_mse.append(coarse.mse)
         for name, options in _FORMS.items():
+            if name != "AttSolver" and seed != seeds[0]:
+                continue  # the other forms are shown on one seed; the claims page compares them over five
             solver, fitted = _train(system, data, seed, **options)
             found = evaluate(system, test, solver.to(device), device=device)
             ratios[name].append(coarse.mse / found.mse)
