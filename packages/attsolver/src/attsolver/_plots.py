@@ -182,4 +182,5 @@ def _figure(panels: int, *, shape: tuple[int, int] | None = None, width: float |
 
 def _legend_above(figure: Any, ax: Any) -> None:
     handles, labels = ax.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=4)
+    columns = 4 if sum(map(len, labels)) < 50 else 3 if len(labels) > 4 else 2
+    figure.legend(handles, labels, loc="outside upper center", ncols=columns)
