@@ -64,7 +64,14 @@ def test_a_multiplicative_form_cannot_correct_where_the_increment_is_zero(claims
 
 
 def test_verdicts_need_an_interval_without_zero(claims):
-    row = {"trajectories": 5, "noise": 0.0, "coarse": [1.0, 1.0, 1.0], "state": [1e-2, 2e-2, 3e-2]}
+    row = {
+        "system": "kepler",
+        "base": "rk4",
+        "trajectories": 5,
+        "noise": 0.0,
+        "coarse": [1.0, 1.0, 1.0],
+        "state": [1e-2, 2e-2, 3e-2],
+    }
     row |= {"increment": [1e-2, 3e-2, 2e-2], "both": [1e-4, 2e-4, 3e-4]}
     found = {r["claim"]: r for r in claims.summary({"grid": [row]})}
     assert found["both against state, 5 trajectories, noise 0.0"]["holds"] is True
