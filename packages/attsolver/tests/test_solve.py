@@ -28,6 +28,13 @@ def test_the_grid_of_a_span():
     assert solve(decay, y0, t=(0.0, 1.1), dt=0.1, save=11).t.tolist() == pytest.approx([0.0, 1.1])
 
 
+@pytest.mark.parametrize("t", [(0.0, 1.0), torch.linspace(0, 1, 5, dtype=torch.float64)])
+def test_a_step_far_beyond_the_gap_is_one_shortened_step(t):
+    y0 = torch.ones(1, dtype=torch.float64)
+    far, near = (solve(decay, y0, t=t, dt=dt, save="last").y for dt in (1e9, 1.0))
+    assert torch.equal(far, near)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_output_times_are_met_exactly_and_steps_do_not_jitter(dtype):
     grid = make_grid(torch.arange(501, dtype=dtype) * 0.1, 0.1, "all")

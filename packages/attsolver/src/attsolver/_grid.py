@@ -169,6 +169,6 @@ def _split(start: float, end: float, h: float, slack: float) -> list[tuple[float
     count = int(length / h + 1e-9 + slack / abs(h))
     rest = length - count * h
     parts = [(start, h, count)] if count else []
-    if abs(rest) > slack + 1e-9 * abs(h):
+    if not parts or abs(rest) > slack + 1e-9 * abs(h):
         parts.append((start + count * h, rest, 1))
     return parts
