@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 numba = pytest.importorskip("numba")
-from attsolver import _vecmath  # noqa: E402  (importing it needs numba)
+from attsolver.integrations import _vecmath  # noqa: E402  (importing it needs numba)
 
 
 @numba.njit(error_model="numpy")

@@ -51,7 +51,7 @@ def kernel_for(program: Program) -> Kernel:
     text = program_text(program)
     with needs("attsolver", "native"):
         import numba
-    mathematics = (Path(__file__).parent / "_vecmath.py").read_bytes()
+    mathematics = (Path(__file__).parent / "integrations" / "_vecmath.py").read_bytes()
     key = hashlib.sha256(text.encode() + mathematics + numba.__version__.encode()).hexdigest()[:24]
     if key not in _kernels:
         _kernels[key] = _load(f"_attsolver_{key}", text)

@@ -10,7 +10,7 @@ from ._solution import BOUND_EXCEEDED, NON_FINITE
 _HEADER = """\
 import numba
 import numpy as np
-from attsolver._vecmath import exp, fabs, fma, log, maximum, minimum, sincos, sqrt, tanh, widest
+from attsolver.integrations._vecmath import exp, fabs, fma, log, maximum, minimum, sincos, sqrt, tanh, widest
 """
 _FIXED = "lo, hi, y0, p, net, starts, steps, scales, counts, everys, out, status, left, max_norm, initial"
 _ADAPTIVE = "lo, hi, y0, p, times, rtol, atol, max_steps, out, status, attempts"

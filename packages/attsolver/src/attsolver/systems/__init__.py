@@ -2,20 +2,20 @@
 
 from collections.abc import Callable as _Callable
 
+from ._double_well import double_well as _double_well
+from ._duffing import duffing as _duffing
+from ._elastic_pendulum import elastic_pendulum as _elastic_pendulum
+from ._henon_heiles import henon_heiles as _henon_heiles
+from ._kepler import kepler as _kepler
+from ._klink_pendulum import klink_pendulum as _klink_pendulum
+from ._lorenz63 import lorenz63 as _lorenz63
+from ._lorenz96 import lorenz96 as _lorenz96
+from ._lotka_volterra import lotka_volterra as _lotka_volterra
+from ._n_body import n_body as _n_body
+from ._neural import neural as _neural
+from ._spring_chain import spring_chain as _spring_chain
 from ._system import System as System
-from .double_well import double_well as _double_well
-from .duffing import duffing as _duffing
-from .elastic_pendulum import elastic_pendulum as _elastic_pendulum
-from .henon_heiles import henon_heiles as _henon_heiles
-from .kepler import kepler as _kepler
-from .klink_pendulum import klink_pendulum as _klink_pendulum
-from .lorenz63 import lorenz63 as _lorenz63
-from .lorenz96 import lorenz96 as _lorenz96
-from .lotka_volterra import lotka_volterra as _lotka_volterra
-from .n_body import n_body as _n_body
-from .neural import neural as _neural
-from .spring_chain import spring_chain as _spring_chain
-from .van_der_pol import van_der_pol as _van_der_pol
+from ._van_der_pol import van_der_pol as _van_der_pol
 
 __all__ = ["System", "get", "names"]
 
