@@ -22,7 +22,7 @@ slow = pytest.mark.slow
         *(pytest.param("ddp", form, 30, "dia", marks=slow) for form in ("reference", "joint")),
         *(pytest.param("ddp", "auto", 10, name, marks=slow) for name in list_attentions() if name != "dia"),
         *(pytest.param("fsdp", form, 10, "dia", marks=slow) for form in ("reference", "joint")),
-        *(pytest.param("fsdp", "reference", 5, name, marks=slow) for name in ("se", "lsas", "step", "asr")),
+        *(pytest.param("fsdp", "reference", 5, name, marks=slow) for name in ("se", "lsas", "step")),
     ],
 )
 def test_two_processes_equal_one(tmp_path, wrap, form, steps, name):

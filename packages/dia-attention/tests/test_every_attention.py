@@ -21,6 +21,12 @@ EVERY = list_attentions()
 slow = pytest.mark.slow
 
 
+@pytest.fixture(autouse=True)
+def no_earlier_graph_counts():
+    """Dynamo limits the graphs of one function over the whole process, and every test compiles the same ones."""
+    torch._dynamo.reset()
+
+
 def network(name, depth=11, **options):
     torch.manual_seed(5)
     if name == "shared":
