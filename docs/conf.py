@@ -22,6 +22,7 @@ autodoc_member_order = "groupwise"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented_params"
 python_display_short_literal_types = True
+suppress_warnings = ["ref.python"]  # two packages have a class of one name; a link takes one of them
 
 
 def public_modules(package: Package) -> list[str]:
@@ -32,12 +33,22 @@ def public_modules(package: Package) -> list[str]:
     return [package.module, *(name for name in names if not any(part in name for part in inner))]
 
 
+def api(modules: list[str]) -> list[str]:
+    """Return the reference of each module; a name that several of them offer stands at the first."""
+    parts, seen = [], set[str]()
+    for name in modules:
+        own = set(getattr(import_module(name), "__all__", ()))
+        options = "   :members:\n" + (f"   :exclude-members: {', '.join(sorted(own & seen))}\n" if own & seen else "")
+        parts.append(f"### {name}\n\n```{{eval-rst}}\n.. automodule:: {name}\n{options}```")
+        seen |= own
+    return parts
+
+
 def package_page(package: Package) -> str:
     """Return one package's page: its README is its index page here too."""
     source = f"../../packages/{package.folder}"
     parts = [f"```{{include}} {source}/README.md\n:relative-images:\n:relative-docs: ../../\n```", "## API"]
-    modules = public_modules(package)
-    parts += [f"### {name}\n\n```{{eval-rst}}\n.. automodule:: {name}\n   :members:\n```" for name in modules]
+    parts += api(public_modules(package))
     if (DOCS / "claims" / f"{package.folder}.md").exists():
         parts.append(
             f"## Claims\n\nWhat the papers claim and what was measured: [claims](../claims/{package.folder}.md)."

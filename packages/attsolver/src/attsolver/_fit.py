@@ -28,7 +28,7 @@ class FitReport:
         rel_local: The same for the fitted solver.
         best_iteration: The iteration whose weights were kept.
         curve: (iteration, training loss, held-out relative error) along the training.
-        stiffness: dt |lambda| of the problem.
+        stiffness: ``dt |lambda|`` of the problem.
         seconds: Process time it took.
         seed: The seed.
     """
@@ -87,7 +87,7 @@ def fit(
         FitReport.
 
     Raises:
-        StiffProblemError: When dt |lambda| is over 50 (a ValueError).
+        StiffProblemError: When ``dt |lambda|`` is over 50 (a ValueError).
         ValueError: For arguments out of range, or data that do not fit the solver.
 
     Example:

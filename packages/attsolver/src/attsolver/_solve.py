@@ -64,7 +64,7 @@ def solve(
         rtol: Relative tolerance of adaptive steps; 1e-6 when None.
         atol: Absolute tolerance; 1e-9 when None.
         max_steps: Adaptive attempts from one output time to the next.
-        max_norm: A trajectory stops with status 2 where any |y_i| exceeds this; looked at every 16 steps.
+        max_norm: A trajectory stops with status 2 where any ``|y_i|`` exceeds this; looked at every 16 steps.
         out_of_domain: What a corrector does outside the states it was trained on: warn, ``"fallback"`` to four base
             steps of a quarter each, or ignore.
         allow_mismatch: Let a corrector run with another dt, or on other parameters than it was trained with.

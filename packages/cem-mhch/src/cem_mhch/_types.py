@@ -53,7 +53,7 @@ class Dialogue:
 
     Raises:
         ValueError: There is no turn, or a value of a turn is out of its range; the message names dialogue and turn.
-        TypeError: The turns are not `Turn`s.
+        TypeError: The turns are not all of class `Turn`.
 
     Example:
         >>> Dialogue(id="a", turns=(Turn(role="user", text="hello"),)).turns[0].text

@@ -167,8 +167,8 @@ def step_size(
 ) -> Tensor:
     """Compute the step size of one block from its local stiffness.
 
-    κ = begun |p - p_before| / (|q - q_before| + ε)
-    h = σ(W_2 relu(W_1 z + b_1) + b_2),   z the chosen parts of [n(q); n(p); log(1 + κ)]
+    ``κ = begun |p - p_before| / (|q - q_before| + ε)``
+    ``h = σ(W_2 relu(W_1 z + b_1) + b_2)``, z the chosen parts of ``[n(q); n(p); log(1 + κ)]``
 
     n standardises every sample over its channels; κ is computed in float32 or better and passes no gradient.
 

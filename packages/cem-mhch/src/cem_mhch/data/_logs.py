@@ -26,7 +26,6 @@ class ImportResult:
     Attributes:
         dialogues: Those with at least one turn before a human's.
         human_first: Ids of those that a human opened; they are left out.
-        censored: Number of `dialogues` without a human turn.
     """
 
     dialogues: list[Dialogue]

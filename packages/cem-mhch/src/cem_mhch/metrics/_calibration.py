@@ -46,7 +46,7 @@ def reliability(labels: Labels, scores: Scores, *, bins: int = 10) -> list[Relia
 
 
 def calibration_error(labels: Labels, scores: Scores, *, bins: int = 10) -> float:
-    """Expected calibration error, sum_b n_b / n |mean probability - frequency|.
+    """Expected calibration error, ``sum_b n_b / n |mean probability - frequency|``.
 
     Args:
         labels: As in `reliability`.

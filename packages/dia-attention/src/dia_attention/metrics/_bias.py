@@ -83,8 +83,8 @@ def attention_bias(cam: Tensor, mask: Tensor, *, threshold: float = 0.5, toleran
 
     The attended region is $M = \{m \ge \tau \max m\}$, the evidence G:
 
-    - position bias: $|M \cap G| = 0$ (also of a map that is 0 everywhere);
-    - range bias: $|M \cap G| > 0$ and $|M \setminus G| / |M| > \delta$;
+    - position bias: ``|M and G| = 0`` (also of a map that is 0 everywhere);
+    - range bias: ``|M and G| > 0`` and ``|M without G| / |M| > delta``;
     - leakage: $1 - \sum_G m / \sum m$, over the maps that are not 0 everywhere;
     - pointing game: the largest value lies in G.
 

@@ -12,7 +12,7 @@ def gradient_norms(model: nn.Module, loss: Tensor) -> dict[str, float]:
         loss: A scalar; its graph is consumed.
 
     Returns:
-        `{parameter name: norm}` in the order of the network; 0 for a weight the loss does not depend on.
+        ``{parameter name: norm}`` in the order of the network; 0 for a weight the loss does not depend on.
 
     Example:
         >>> from dia_attention import cifar_resnet

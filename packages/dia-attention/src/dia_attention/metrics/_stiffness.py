@@ -54,7 +54,7 @@ class StiffnessCurve:
 
 
 def secant_index(x: Tensor, f: Tensor) -> Tensor:
-    """S_t = |f_t - f_{t-1}| / |x_t - x_{t-1}| along trajectories.
+    """``S_t = |f_t - f_{t-1}| / |x_t - x_{t-1}|`` along trajectories.
 
     Args:
         x: States `(T, N, ...)`.
@@ -79,7 +79,7 @@ def secant_index(x: Tensor, f: Tensor) -> Tensor:
 
 
 def relative_step(x: Tensor) -> Tensor:
-    """N_t = |x_{t+1} - x_t| / |x_t| along trajectories.
+    """``N_t = |x_{t+1} - x_t| / |x_t|`` along trajectories.
 
     Args:
         x: States `(T, N, ...)`.
