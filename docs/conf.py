@@ -22,6 +22,7 @@ autodoc_member_order = "groupwise"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented_params"
 python_display_short_literal_types = True
+napoleon_use_ivar = True  # an attribute of a class stands once, as a field of its description
 suppress_warnings = ["ref.python"]  # two packages have a class of one name; a link takes one of them
 
 

@@ -24,8 +24,8 @@ class Corrector:
         Q = out_scale * (w_lin z~ + w2 rho(w1 z~ + b1) + b2) - q0
         u' = u + h S + (h / dt)^(order + 1) Q        (factor 1 when scaling is "none")
 
-    rho is ``"rational"``: ``(a3 x^3 + a2 x^2 + a1 x + a0) / (1 + |b1 x + b2 x^2|)``; ``"published"``: the same numerator
-    over b0 + b1 x + b2 x^2; or relu, silu, tanh.
+    rho is ``"rational"``: ``(a3 x^3 + a2 x^2 + a1 x + a0) / (1 + |b1 x + b2 x^2|)``; ``"published"``: the same
+    numerator over b0 + b1 x + b2 x^2; or relu, silu, tanh.
 
     Args:
         base: Name of the base method.

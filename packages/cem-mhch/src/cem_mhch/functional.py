@@ -30,8 +30,8 @@ def state_correction(handoff_logits: Tensor, negative: Tensor, beta: Tensor | fl
     """Correct a host's handoff by the state of the user.
 
     ``log p'(h) = log_softmax(log p(h) + beta [log(p_neutral + p_positive), log p_negative])``, which is
-    ``log_softmax(host logits + beta [0, log-odds of negative])``: the log-odds of a handoff move by beta times those of a
-    negative state, upwards in p_negative for beta > 0.
+    ``log_softmax(host logits + beta [0, log-odds of negative])``: the log-odds of a handoff move by beta times those
+    of a negative state, upwards in p_negative for beta > 0.
 
     Args:
         handoff_logits: `(..., 2)`, normal and transferable.

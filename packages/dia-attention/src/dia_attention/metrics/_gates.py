@@ -19,8 +19,8 @@ def collect_gates(model: nn.Module, batches: Iterable[Tensor]) -> dict[str, Tens
         batches: Inputs of the model, each with B samples.
 
     Returns:
-        ``{path: gates (N, C) on the CPU}`` in the order of the network, N the samples of all batches; the paths are those
-        of `watch_gates`. A gate of ASR is the same for all samples.
+        ``{path: gates (N, C) on the CPU}`` in the order of the network, N the samples of all batches; the paths are
+        those of `watch_gates`. A gate of ASR is the same for all samples.
 
     Raises:
         ValueError: No attention is attached, its gates are not known, or there are no batches.
