@@ -63,12 +63,12 @@ def test_one_compiled_graph_for_training(name):
 @slow
 @pytest.mark.parametrize("name", [*EVERY, "shared"])
 def test_one_compiled_graph_by_inductor(name):
-    net = network(name, 20)
-    x = torch.randn(4, 3, 16, 16)
+    net = network(name, 20).double()  # in float32 a value within rounding of zero may pass one ReLU and not the other
+    x = torch.randn(4, 3, 16, 16, dtype=torch.float64)
     compiled = torch.compile(twin := copy.deepcopy(net), fullgraph=True)
-    close(step_of(compiled, twin, x), step(net, x), 2e-3)
+    close(step_of(compiled, twin, x), step(net, x), 1e-10)
     with torch.no_grad():
-        close([torch.compile(net.eval(), fullgraph=True)(x)], [net(x)], 1e-4)
+        close([torch.compile(net.eval(), fullgraph=True)(x)], [net(x)], 1e-10)
 
 
 def step_of(compiled, twin, x):

@@ -23,6 +23,7 @@ class CompiledSteps:
         if stepper.arrays is not None and stepper.fallback:
             raise ValueError("backend='compile' has no fallback outside the training box; use eager or native")
         self.stepper = stepper
+        _ = stepper.tableau.floats  # cached now: before Python 3.12 the cache takes a lock, which cannot be compiled
         self._blocks: dict[int, Callable[..., torch.Tensor]] = {}
 
     def run(self, u: torch.Tensor, start: float, h: float, first: int, count: int) -> torch.Tensor:
