@@ -88,7 +88,7 @@ def curves(runs: Sequence[tuple[str, str, Path, int | None]]) -> Figure:
     names = list(dict.fromkeys(network for _, network, *_ in runs))
     shade = colours(names)
     with figure_style():
-        figure = new_figure(max(9.0, 2.9 * len(conditions) + 0.6), 3.4)
+        figure = new_figure(max(9.0, 2.9 * len(conditions) + 0.6), 3.6)
         axes = figure.subplots(1, len(conditions), sharey=True, squeeze=False)
         for axis, condition in zip(axes[0], conditions, strict=True):
             for network, colour in shade.items():
@@ -113,7 +113,7 @@ def curves(runs: Sequence[tuple[str, str, Path, int | None]]) -> Figure:
         handles = [key(color=colour, linewidth=2) for colour in shade.values()]
         handles += [key(color="0.6", linestyle=":"), key(color="0.3", marker="x", linestyle="")]
         labels = [*names, "guessing, ln 10", "first non-finite loss"]
-        figure.legend(handles, labels, loc="outside lower center", ncols=min(9, len(labels)), fontsize=9)
+        figure.legend(handles, labels, loc="outside lower center", ncols=-(-len(labels) // 2), fontsize=9)
     return figure
 
 

@@ -11,7 +11,7 @@ Differences from the paper:
     - Any base with logits; the authors' code has SE.
 
 References:
-    - Zhong, Wen, Qin, Huang: LSAS: Lightweight Sub-attention Strategy for Alleviating Attention Bias Problem.
+    - Zhong, Wen, Qin, Chen, Huang: LSAS: Lightweight Sub-attention Strategy for Alleviating Attention Bias Problem.
       ICME 2023, arXiv 2305.05200.
 """
 

@@ -115,7 +115,7 @@ def lsas_gate(logits: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor
         tensor([[0.2500, 0.1888]])
 
     Reference:
-        Zhong, Wen, Qin, Huang: LSAS: Lightweight Sub-attention Strategy for Alleviating Attention Bias Problem.
+        Zhong, Wen, Qin, Chen, Huang: LSAS: Lightweight Sub-attention Strategy for Alleviating Attention Bias Problem.
         ICME 2023, arXiv 2305.05200.
     """
     if len(weights) != len(biases):

@@ -62,7 +62,7 @@ def gate_histogram(networks: Mapping[str, Mapping[str, Tensor]], *, bins: int = 
                 interpolation="nearest",
             )
             axis.plot(range(1, len(gates) + 1), [gate.mean().item() for gate in gates.values()], "w.-", linewidth=1)
-            axis.set_xticks(range(1, len(gates) + 1), [_short(path) for path in gates], rotation=90, fontsize=8)
+            axis.set_xticks(range(1, len(gates) + 1), [_short(path) for path in gates], rotation=90, fontsize=9)
             axis.set_title(name)
             axis.grid(visible=False)
             axis.set_xlabel("block (stage.block)")
@@ -99,7 +99,7 @@ def stiffness_depth(curves: Mapping[str, Sequence[StiffnessCurve]]) -> Figure:
                 low, high = (curve.mean - curve.std).clamp_min(1e-12), curve.mean + curve.std
                 axis.fill_between(places, low.tolist(), high.tolist(), color=shade[name], alpha=0.1, linewidth=0)
                 axis.set_title(_MEASURES[curve.measure], fontsize=11)
-                axis.set_xticks(places, [_short(path) for path in curve.paths], rotation=90, fontsize=8)
+                axis.set_xticks(places, [_short(path) for path in curve.paths], rotation=90, fontsize=9)
                 axis.set_xlabel("block (stage.block)")
                 if (curve.mean > 0).any():  # with one block a stage there is no secant, and no logarithm of it
                     axis.set_yscale("log")
@@ -141,4 +141,6 @@ def gradient_depth(conditions: Mapping[str, Mapping[str, Mapping[str, float]]]) 
 
 
 def _short(path: str) -> str:
-    return path.removeprefix("layer")
+    """Stage and block of a module's path, without the norm that an attention of one norm sits on."""
+    block, _, last = path.removeprefix("layer").rpartition(".")
+    return block if block and not last.isdigit() else path.removeprefix("layer")
