@@ -2,8 +2,7 @@ import math
 
 import pytest
 import torch
-from attsolver import AttSolver, StiffProblemError, systems
-from attsolver._advise import Advice, advise
+from attsolver import Advice, AttSolver, StiffProblemError, advise, systems
 from attsolver._measure import classical_methods, is_linear, least_time, make_task
 from attsolver._work_precision import work_precision
 
