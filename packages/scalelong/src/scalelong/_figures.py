@@ -64,7 +64,7 @@ def stable_rates(table: Mapping[str, Any]) -> "Figure":
         from matplotlib.figure import Figure
 
         groups = {name: arms for name, arms in table.items() if max(len(rates) for rates in arms.values()) > 1}
-        figure = Figure(figsize=(4.2 * len(groups) + 0.8, 4.4))
+        figure = Figure(figsize=(max(7.5, 4.2 * len(groups) + 0.8), 5.0))
         panels = figure.subplots(1, len(groups), squeeze=False, sharey=True)[0]
         names = list(dict.fromkeys(arm for arms in groups.values() for arm in arms))
         for axes, (group, arms) in zip(panels, groups.items(), strict=True):
@@ -82,10 +82,13 @@ def stable_rates(table: Mapping[str, Any]) -> "Figure":
                             markersize=5,
                         )
             axes.set(xscale="log", yscale="log", title=group, xlabel="learning rate")
+            rates = sorted({float(rate.removeprefix("lr ")) for rates in arms.values() for rate in rates})
+            axes.set_xticks(rates, [f"{rate:g}" for rate in rates])
+            axes.set_xticks([], minor=True)
         for index, arm in enumerate(names):
             panels[0].plot([], [], "o" if index < 4 else "s", color=f"C{index % 8}", label=arm)
         panels[0].set_ylabel("final loss (1.2: higher or not finite)")
-        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=9)
         return figure
 
 
