@@ -378,13 +378,14 @@ def bench_check(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def docs(session: nox.Session) -> None:
-    """The documentation site; a warning is an error."""
+    """The documentation site, a warning is an error; then every block of its pages runs. `-- -k NAME` picks pages."""
     needs = [whole(package) for package in PACKAGES.values()]
     install(session, *dict.fromkeys(needs), *group("docs"))
     session.run(
         "sphinx-build", "-W", "--keep-going", "-E", "-q", "-b", "html", "docs", "docs/_build/html", env=ENVIRONMENT
     )
     session.log("the site: docs/_build/html/index.html")
+    session.run("python", "-P", "-m", "pytest", "docs/test_pages.py", *session.posargs, env=ENVIRONMENT)
 
 
 @nox.session(default=False)

@@ -1,5 +1,7 @@
 """The documentation site. Package pages are generated from packages/: README, then API, claims and changelog."""
 
+import json
+import os
 import pkgutil
 import sys
 from importlib import import_module
@@ -13,6 +15,9 @@ from workspace import Package, packages  # noqa: E402
 project = "Sail"
 author = "The Sail maintainers"
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.mathjax", "sphinx.ext.napoleon"]
+if os.environ.get("SAIL_DOCS_ONLINE"):  # torch's inventory is on the network; without it links to torch are plain text
+    extensions.append("sphinx.ext.intersphinx")
+    intersphinx_mapping = {"torch": ("https://docs.pytorch.org/docs/stable/", None)}
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = "Sail"
@@ -66,8 +71,25 @@ def packages_index() -> str:
     return f"# Packages\n\n{table}\n\n```{{toctree}}\n:hidden:\n:glob:\n\n*\n```\n"
 
 
+def matrix_page() -> str:
+    """Return the table of `nox -t matrix`: the newest run of each package, Python and torch."""
+    path = DOCS.parent / "benchmarks" / "results" / "matrix.jsonl"
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    cells = {(row["package"], row["python"], row["torch"]): row for row in rows}
+    table = ["| package | Python | torch | tests | failed | skipped | seconds |", "|---|---|---|---|---|---|---|"]
+    for (package, python, torch), row in sorted(cells.items()):
+        version = row["versions"].get("torch", torch)
+        failed = row["failures"] + row["errors"]
+        table.append(
+            f"| {package} | {python} | {version} | {row['tests']} | {failed} | {row['skipped']} | {row['seconds']} |"
+        )
+    told = "Runs of `nox -t matrix`, resolved freely, against built wheels. A pair that is not listed was not run."
+    return f"# Tested versions\n\n{told}\n\n" + "\n".join(table) + "\n"
+
+
 def write_package_pages(*_: object) -> None:
-    """Write docs/packages/*.md, which git ignores."""
+    """Write docs/packages/*.md and docs/matrix.md, which git ignores."""
+    (DOCS / "matrix.md").write_text(matrix_page(), encoding="utf-8")
     pages = {package.folder: package_page(package) for package in packages().values()} | {"index": packages_index()}
     (DOCS / "packages").mkdir(exist_ok=True)
     for name, text in pages.items():
