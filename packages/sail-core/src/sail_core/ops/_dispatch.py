@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from importlib.util import find_spec
 from typing import Literal
 from weakref import WeakSet
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 
 from . import _joint, _reference
+from ._forms import FORMS, Form
 from ._graph import refuse_foreign_leaves, sequence_mark
 from ._reference import Activation, Output, check_map, check_tail, split
 
@@ -18,6 +20,7 @@ Backend = Literal["auto", "reference", "joint", "triton"]
 
 _MINIMUM_BYTES = 2**20
 _JOINT_DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+_KERNEL_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 _JOINT_DEVICES = ("cpu", "cuda")
 
 
@@ -67,9 +70,11 @@ def recalibrate(
     state = _check(x, gate, state, residual, activation)
     path, why = _route(x, gate, state, residual)
     if path == "refused":
-        raise ValueError(f'backend("joint") is set, but {why}; use backend("auto") or backend("reference")')
-    if path == "joint":
-        return _joint.recalibrate(x, gate, state=state, residual=residual, activation=activation)
+        raise ValueError(f'backend("{_choice}") is set, but {why}; use backend("auto") or backend("reference")')
+    if path in ("joint", "triton"):
+        form = _triton_form() if path == "triton" else FORMS[x.device.type]
+        run = _joint.recalibrate if _needs_gradient(x, gate, state, residual) else _joint.infer
+        return run(x, gate, state=state, residual=residual, activation=activation, form=form)
     inspect = _choice == "auto" and _uninspected(x, gate, state)
     called = _inspected(gate) if inspect else gate
     return _reference.recalibrate(x, called, state=state, residual=residual, activation=activation)
@@ -147,13 +152,15 @@ def backend(name: Backend) -> AbstractContextManager[None]:
 
     Args:
         name: ``"auto"`` decides per call; ``"reference"`` always takes the plain form; ``"joint"`` takes the joint form
-            wherever a gradient is needed, also for small maps and for float64, and raises where it cannot run.
+            wherever a gradient is needed, also for small maps and for float64, and raises where it cannot run;
+            ``"triton"`` takes the joint form with Triton kernels on a GPU, and with the plain formulas of the same
+            operators on a CPU, with or without gradients.
 
     Returns:
         A context manager.
 
     Raises:
-        ValueError: If the name is unknown, or ``"triton"``, whose kernels are not part of this version.
+        ValueError: If the name is unknown.
 
     Example:
         >>> with backend("reference"):
@@ -174,10 +181,8 @@ def _forced(name: Backend) -> Iterator[None]:
 
 
 def _known(name: str, source: str) -> Backend:
-    if name == "triton":
-        raise ValueError(f"{source} is 'triton', whose kernels are not part of this version; use 'auto' or 'joint'")
-    if name not in ("auto", "reference", "joint"):
-        raise ValueError(f"{source} is {name!r}; expected 'auto', 'reference' or 'joint'")
+    if name not in ("auto", "reference", "joint", "triton"):
+        raise ValueError(f"{source} is {name!r}; expected 'auto', 'reference', 'joint' or 'triton'")
     return name  # type: ignore[return-value]
 
 
@@ -197,12 +202,17 @@ def _check(
     return state
 
 
+def _needs_gradient(x: Tensor, gate: nn.Module, state: tuple[Tensor, ...], residual: Tensor | None) -> bool:
+    inputs = (x, *state) if residual is None else (x, residual, *state)
+    return torch.is_grad_enabled() and any(t.requires_grad for t in (*inputs, *gate.parameters()))
+
+
 def _route(
     x: Tensor, gate: nn.Module, state: tuple[Tensor, ...], residual: Tensor | None
-) -> tuple[Literal["reference", "joint", "refused"], str]:
+) -> tuple[Literal["reference", "joint", "triton", "refused"], str]:
     if _choice == "reference":
         return "reference", 'backend("reference") is set'
-    forced = _choice == "joint"
+    forced = _choice in ("joint", "triton")
     if torch.compiler.is_compiling():
         return "refused" if forced else "reference", "torch.compile and torch.export fuse the plain form themselves"
     if not forced:
@@ -210,14 +220,36 @@ def _route(
             return "reference", "the map holds less than 1 MiB, where the joint form does not pay"
         if x.dtype == torch.float64:
             return "reference", "float64 is for checking, so it takes the plain form"
-    inputs = (x, *state) if residual is None else (x, residual, *state)
-    parameters = tuple(gate.parameters())
-    if not (torch.is_grad_enabled() and any(t.requires_grad for t in (*inputs, *parameters))):
+    kernels = _choice == "triton" or (_choice == "auto" and x.is_cuda and _without_kernels(x) is None)
+    if not kernels and not _needs_gradient(x, gate, state, residual):
         return "reference", "no gradient is needed, and the forms differ in the backward only"
-    obstacle = _obstacle(x, inputs, parameters)
+    inputs = (x, *state) if residual is None else (x, residual, *state)
+    obstacle = _obstacle(x, inputs, tuple(gate.parameters()))
+    if obstacle is None and _choice == "triton":
+        obstacle = _without_kernels(x)
     if obstacle is not None:
         return "refused" if forced else "reference", obstacle
+    if kernels:
+        where = "the map is on a GPU" if x.is_cuda else "on a CPU its operators are plain formulas"
+        return "triton", where
     return "joint", 'backend("joint") is set' if forced else "a gradient is needed and the map holds at least 1 MiB"
+
+
+def _triton_form() -> Form:
+    from ._custom import TRITON  # registers operators, which costs milliseconds that only their users pay
+
+    return TRITON
+
+
+def _without_kernels(x: Tensor) -> str | None:
+    """Why the Triton kernels cannot take this map, or None."""
+    if x.dtype not in _KERNEL_DTYPES:
+        return f"the kernels compute in float32, so they do not take {x.dtype}"
+    if x.numel() == 0 or x[:1].numel() >= 2**31 - 2**11:
+        return "the kernels take samples of 1 to 2^31 elements"
+    if x.is_cuda and find_spec("triton") is None:
+        return "Triton is not installed"
+    return None
 
 
 def _obstacle(x: Tensor, inputs: tuple[Tensor, ...], parameters: tuple[Tensor, ...]) -> str | None:

@@ -1,7 +1,8 @@
-"""The three passes over the map that a joint recalibration makes, in the formula that suits each kind of device.
+"""The four passes over the map that a joint recalibration makes, in the formula that suits each kind of device.
 
-With ``g`` the gradient of ``y = x * a (+ residual)``: ``dot`` gives ``da[b, c] = sum_k g[b, c, k] * x[b, c, k]`` and
-``fold`` gives ``dx = g * a + b``, where ``b`` is the gradient that reaches every position through the pool.
+With ``g`` the gradient of ``y = act(x * a (+ residual))``: ``dot`` gives g where the activation let it through and
+``da[b, c] = sum_k g[b, c, k] * x[b, c, k]``, and ``fold`` gives ``dx = g * a + b``, where ``b`` is the gradient that
+reaches every position through the pool.
 """
 
 from typing import NamedTuple, Protocol
@@ -10,12 +11,16 @@ import torch
 from torch import Tensor
 
 
+class _Pool(Protocol):
+    def __call__(self, x: Tensor, /) -> Tensor: ...
+
+
 class _Scale(Protocol):
-    def __call__(self, x: Tensor, a: Tensor, residual: Tensor | None) -> Tensor: ...
+    def __call__(self, x: Tensor, a: Tensor, residual: Tensor | None, activation: str | None) -> Tensor: ...
 
 
 class _Dot(Protocol):
-    def __call__(self, g: Tensor, x: Tensor) -> tuple[Tensor, Tensor | None]: ...
+    def __call__(self, g: Tensor, x: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]: ...
 
 
 class _Fold(Protocol):
@@ -23,48 +28,66 @@ class _Fold(Protocol):
 
 
 class Form(NamedTuple):
-    """One formula for each pass; ``a`` and ``b`` come as (B, C, 1, ...), ``spare`` is a dead map that may be reused."""
+    """One formula for each pass; ``a`` and ``b`` are (B, C), ``y`` is None without activation, ``spare`` a dead map."""
 
+    pool: _Pool
     scale: _Scale
     dot: _Dot
     fold: _Fold
 
 
-def _scale_cpu(x: Tensor, a: Tensor, residual: Tensor | None) -> Tensor:
-    y = x * a
-    if residual is None:
-        return y
-    return y.add_(residual) if torch.result_type(y, residual) == y.dtype else y + residual
+def expand(values: Tensor, x: Tensor) -> Tensor:
+    """View (B, C) as (B, C, 1, ...), to broadcast over the positions of ``x``."""
+    return values.reshape(values.shape + (1,) * (x.dim() - 2))
 
 
-def _dot_cpu(g: Tensor, x: Tensor) -> tuple[Tensor, Tensor | None]:
+def through(g: Tensor, y: Tensor | None) -> Tensor:
+    """``g`` where the ReLU that gave ``y`` let it through."""
+    return g if y is None else torch.ops.aten.threshold_backward(g, y, 0)
+
+
+def _mean(x: Tensor) -> Tensor:
+    return x.mean(tuple(range(2, x.dim())))
+
+
+def _scale_cpu(x: Tensor, a: Tensor, residual: Tensor | None, activation: str | None) -> Tensor:
+    y = x * expand(a, x)
+    if residual is not None:
+        y = y.add_(residual) if torch.result_type(y, residual) == y.dtype else y + residual
+    return y.relu_() if activation == "relu" else y
+
+
+def _dot_cpu(g: Tensor, x: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+    g = through(g, y)
     product = g * x
-    return product.sum(tuple(range(2, x.dim()))), product
+    return g, product.sum(tuple(range(2, x.dim()))), product
 
 
 def _fold_cpu(g: Tensor, a: Tensor, b: Tensor, spare: Tensor | None) -> Tensor:
     # A fresh map costs page faults, which on a CPU weigh more than another pass.
+    a = expand(a, g)
     reusable = spare is not None and spare.dtype == torch.result_type(g, a)
-    return torch.mul(g, a, out=spare if reusable else None).add_(b)
+    return torch.mul(g, a, out=spare if reusable else None).add_(expand(b, g))
 
 
-def _scale_cuda(x: Tensor, a: Tensor, residual: Tensor | None) -> Tensor:
-    return x * a if residual is None else torch.addcmul(residual, x, a)
+def _scale_cuda(x: Tensor, a: Tensor, residual: Tensor | None, activation: str | None) -> Tensor:
+    y = x * expand(a, x) if residual is None else torch.addcmul(residual, x, expand(a, x))
+    return y.relu_() if activation == "relu" else y
 
 
-def _dot_cuda(g: Tensor, x: Tensor) -> tuple[Tensor, Tensor | None]:
+def _dot_cuda(g: Tensor, x: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+    g = through(g, y)
     if g.dtype != x.dtype or not (g.is_contiguous() and x.is_contiguous()):
-        return _dot_cpu(g, x)
+        return _dot_cpu(g, x, None)
     rows, columns = g.flatten(0, 1).flatten(1).unsqueeze(1), x.flatten(0, 1).flatten(1).unsqueeze(2)
     with torch.autocast(x.device.type, enabled=False):
-        return torch.bmm(rows, columns).view(x.shape[:2]), None
+        return g, torch.bmm(rows, columns).view(x.shape[:2]), None
 
 
 def _fold_cuda(g: Tensor, a: Tensor, b: Tensor, spare: Tensor | None) -> Tensor:
-    return torch.addcmul(b, g, a)
+    return torch.addcmul(expand(b, g), g, expand(a, g))
 
 
-FORMS = {
-    "cpu": Form(_scale_cpu, _dot_cpu, _fold_cpu),
-    "cuda": Form(_scale_cuda, _dot_cuda, _fold_cuda),
-}
+CPU = Form(_mean, _scale_cpu, _dot_cpu, _fold_cpu)
+CUDA = Form(_mean, _scale_cuda, _dot_cuda, _fold_cuda)
+FORMS = {"cpu": CPU, "cuda": CUDA}

@@ -13,17 +13,39 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 
-from ._forms import FORMS
+from ._forms import Form, expand, through
 from ._graph import refuse_foreign_leaves, sequence_mark
 from ._reference import Activation, Output, split
 
 
 def recalibrate(
-    x: Tensor, gate: nn.Module, *, state: tuple[Tensor, ...], residual: Tensor | None, activation: Activation
+    x: Tensor,
+    gate: nn.Module,
+    *,
+    state: tuple[Tensor, ...],
+    residual: Tensor | None,
+    activation: Activation,
+    form: Form,
 ) -> Output:
     """Pool, gate and scale in the joint form; the arguments have been checked by the caller."""
-    result: Output = _Recalibrate.apply(gate, activation, len(state), x, residual, *state, *gate.parameters())
+    result: Output = _Recalibrate.apply(form, gate, activation, len(state), x, residual, *state, *gate.parameters())
     return result
+
+
+def infer(
+    x: Tensor,
+    gate: nn.Module,
+    *,
+    state: tuple[Tensor, ...],
+    residual: Tensor | None,
+    activation: Activation,
+    form: Form,
+) -> Output:
+    """The same where nothing needs a gradient."""
+    pooled = form.pool(x)
+    a, states = split(gate(pooled, *state), pooled)
+    y = form.scale(x, a, residual, activation)
+    return y if states is None else (y, *states)
 
 
 def _same(tensor: Tensor) -> Tensor:
@@ -34,6 +56,7 @@ class _Recalibrate(Function):
     @staticmethod
     def forward(
         ctx: Any,
+        form: Form,
         gate: nn.Module,
         activation: Activation,
         n_state: int,
@@ -42,8 +65,8 @@ class _Recalibrate(Function):
         *rest: Tensor,
     ) -> Output:
         ctx.set_materialize_grads(False)
-        needed = ctx.needs_input_grad[3:]
-        pooled = x.mean(tuple(range(2, x.dim()))).requires_grad_(needed[0])
+        needed = ctx.needs_input_grad[4:]
+        pooled = form.pool(x).requires_grad_(needed[0])
         state = [s.detach().requires_grad_(need) for s, need in zip(rest[:n_state], needed[2:], strict=False)]
         parameters = [p for p in rest[n_state:] if p.requires_grad]
         # Identity hooks keep checkpointing from dropping the gate's tensors, which would run the gate a third time.
@@ -55,13 +78,11 @@ class _Recalibrate(Function):
         refuse_foreign_leaves((a, *new), inputs, mark)
 
         factors, returned = a.detach(), [s.detach() for s in new]
-        y = FORMS[x.device.type].scale(x, _columns(factors, x), residual)
-        if activation == "relu":
-            y.relu_()
+        y = form.scale(x, factors, residual, activation)
         ctx.mark_non_differentiable(*(r for r, s in zip(returned, new, strict=True) if not s.requires_grad))
         # The small tensors are saved so that changing one in place before the backward raises, as it does in autograd.
         ctx.save_for_backward(x, y if activation == "relu" else None, factors, *rest, *returned)
-        ctx.gate_graph = (pooled, state, rest[n_state:], a, new)
+        ctx.form, ctx.gate_graph = form, (pooled, state, rest[n_state:], a, new)
         return y if states is None else (y, *returned)
 
     @staticmethod
@@ -71,34 +92,33 @@ class _Recalibrate(Function):
         if torch.is_grad_enabled():
             sources = [t for t in (*ctx.saved_tensors, *gradients) if t is not None and t.requires_grad]
             results = [None if r is None else _FirstOrder.apply(r, *sources) for r in results]
-        return (None, None, None, *results)
+        return (None, None, None, None, *results)
 
 
 def _gradients(ctx: Any, g: Tensor | None, *dstates: Tensor | None) -> list[Tensor | None]:
     """Gradients of x, the residual, each state and each parameter, None where none is needed."""
     x, y, factors, *_ = ctx.saved_tensors
     pooled, state, parameters, a, states = ctx.gate_graph
-    needs_x, needs_residual, *_ = ctx.needs_input_grad[3:]
-    form = FORMS[x.device.type]
-    if g is not None and y is not None:
-        g = torch.ops.aten.threshold_backward(g, y, 0)
+    needs_x, needs_residual, *_ = ctx.needs_input_grad[4:]
+    form = ctx.form
 
     seeds = [(s, ds) for s, ds in zip(states, dstates, strict=True) if ds is not None and s.requires_grad]
     spare = None
     if g is not None and a.requires_grad:
-        da, spare = form.dot(g, x)
+        g, da, spare = form.dot(g, x, y)
         seeds.append((a, da.to(a.dtype)))
+    elif g is not None:
+        g = through(g, y)
     leaves = (pooled, *state, *parameters)
     dm, *small = _through_gate(seeds, leaves)
 
     dx = None
     if needs_x:
-        b = None if dm is None else _columns(dm / x.shape[2:].numel(), x)
+        b = None if dm is None else dm / x.shape[2:].numel()
         if g is None:
-            dx = None if b is None else b.expand_as(x)
+            dx = None if b is None else expand(b, x).expand_as(x)
         else:
-            a_columns = _columns(factors, x)
-            dx = g * a_columns if b is None else form.fold(g, a_columns, b, spare)
+            dx = g * expand(factors, x) if b is None else form.fold(g, factors, b, spare)
     return [dx, g if needs_residual else None, *small]
 
 
@@ -118,11 +138,6 @@ def _through_gate(seeds: list[tuple[Tensor, Tensor]], leaves: tuple[Tensor, ...]
         for i, gradient in zip(wanted, found, strict=True):
             results[i] = gradient
     return results
-
-
-def _columns(values: Tensor, x: Tensor) -> Tensor:
-    """View (B, C) as (B, C, 1, ...), to broadcast over the positions of ``x``."""
-    return values.reshape(values.shape + (1,) * (x.dim() - 2))
 
 
 class _FirstOrder(Function):
