@@ -37,6 +37,9 @@ def test_every_block_of_a_page_runs(page, tmp_path):
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     environment = os.environ | {"PATH": path, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-P", "-W", "error", "-c", RUNNER]
+    setup = (DOCS / page).with_suffix(".py")
+    if setup.exists():
+        subprocess.run([sys.executable, "-P", setup], cwd=tmp_path, env=environment, check=True, capture_output=True)
     done = subprocess.run(
         command, cwd=tmp_path, env=environment, input=json.dumps(blocks), capture_output=True, text=True
     )
