@@ -184,8 +184,11 @@ def save_tiny(
     """
     processor = tiny_processor(family, texts=texts)
     model = tiny_model(processor, seed=seed, hidden=hidden, layers=layers, context=context)
-    model.save_pretrained(folder)
-    processor.save_pretrained(folder)
+    from .hf._load import quiet
+
+    with quiet():
+        model.save_pretrained(folder)
+        processor.save_pretrained(folder)
     return Path(folder)
 
 
