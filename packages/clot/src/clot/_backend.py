@@ -91,8 +91,9 @@ class OptionLogprobs:
 
     Attributes:
         id: The request's.
-        logprobs: Of each option, the sum of the log-probabilities of its tokens; ``-inf`` where the model gives none.
-        tokens: Of each option, the number of its tokens.
+        logprobs: Of each option, the sum of the log-probabilities of its tokens; finite.
+        tokens: Of each option, the number of its tokens; 0 where a server did not give its probability, and what
+            stands in ``logprobs`` is the largest value it can have.
 
     Example:
         >>> OptionLogprobs("r1", (-0.1, -2.3), (1, 1)).tokens

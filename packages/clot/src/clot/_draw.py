@@ -1,5 +1,6 @@
 """Draws that depend on names alone, so that neither order nor number of what is drawn for changes any of them."""
 
+from collections.abc import Sequence
 from hashlib import blake2b
 
 
@@ -38,3 +39,14 @@ class Draws:
             other = self._next() % (at + 1)
             order[at], order[other] = order[other], order[at]
         return order
+
+
+def draw(*names: object) -> int:
+    """A number below 2^31 by the hash of names: a seed for what draws further."""
+    text = "\0".join(map(str, names)).encode("utf-8", "surrogatepass")
+    return int.from_bytes(blake2b(text, digest_size=4).digest()) >> 1
+
+
+def shuffled(texts: Sequence[str], *names: object) -> list[str]:
+    """Texts in an order that depends on them and on names only, not on the order they came in."""
+    return sorted(texts, key=lambda text: (draw(*names, text), text))

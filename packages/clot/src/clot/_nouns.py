@@ -6,7 +6,6 @@ References:
 
 import json
 import os
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -139,16 +138,3 @@ class NounSet:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{Path(path).name} is no noun set as `clot nouns` writes it: {error}") from None
         return cls({str(lang): dict(by) for lang, by in counts.items()})
-
-
-def contains(text: str, noun: str, lang: str) -> bool:
-    """Whether a noun occurs in a text: in English as a whole word or a simple plural, else anywhere.
-
-    Example:
-        >>> contains("Two cats!", "cat", "en"), contains("A category.", "cat", "en"), contains("这是猫。", "猫", "zh")
-        (True, False, True)
-    """
-    text, noun = fold(text), fold(noun)
-    if lang != "en":
-        return noun in text
-    return re.search(rf"(?<!\w){re.escape(noun)}(?:s|es|'s|’s)?(?!\w)", text) is not None

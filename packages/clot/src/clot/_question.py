@@ -28,6 +28,9 @@ class Question:
         n_right: Number of options to choose; below their number.
         answer: Positions of the right options, ascending; () where there is none to know.
         stars: Likes of the options, for an order; () where they are not known.
+        wording: The kind of template it is asked with, ``"select"``, ``"cloud"`` or ``"dat"``.
+        words: The words that are given, for ``"dat"``.
+        variant: Which paraphrase it is asked with.
 
     Raises:
         ValueError: Options are too few, too many, empty or alike, or answer or stars do not fit them.
@@ -45,6 +48,9 @@ class Question:
     n_right: int = 1
     answer: tuple[int, ...] = ()
     stars: tuple[float, ...] = ()
+    wording: Literal["select", "cloud", "dat"] = "select"
+    words: tuple[str, ...] = ()
+    variant: int = 0
 
     def __post_init__(self) -> None:
         count = len(self.options)

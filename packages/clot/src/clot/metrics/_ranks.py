@@ -53,8 +53,8 @@ def ndcg(stars: Sequence[float], scores: Sequence[float]) -> float:
 
     Example:
         >>> print(f"{ndcg([5, 0, 1], [0.1, 0.7, 0.2]):.4f}")
-        0.5564
         0.5560
+    """
     gains = _checked(stars, scores)
     best = _ideal(gains)
     if best == 0:
