@@ -67,14 +67,14 @@ class Encoder:
         """Tokenize what follows a prompt."""
         return tuple(self.tokenizer(self.plain(text), add_special_tokens=False)["input_ids"])
 
-    def encode(self, record_id: str, prompt: Prompt, *, room: int) -> Encoded:
-        """Encode a prompt and see that ``room`` further tokens fit.
+    def encode(self, record_id: str, prompt: Prompt, *, room: int | None) -> Encoded:
+        """Encode a prompt and see that ``room`` further tokens fit; None does not look.
 
         Raises:
             RecordError: The picture does not load, or prompt and room are longer than the context.
         """
         encoded = self._text(record_id, prompt) if prompt.image is None else self._with_picture(record_id, prompt)
-        if self.context is not None and len(encoded.ids) + room > self.context:
+        if None not in (self.context, room) and len(encoded.ids) + room > self.context:
             raise RecordError(
                 record_id,
                 f"its prompt has {len(encoded.ids)} tokens and {room} follow, which is more than the model's context "

@@ -2,6 +2,8 @@
 
 import json
 import os
+import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,16 +19,15 @@ IDENTITY = "base_identity.json"  # beside peft's adapter_config.json
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Show the progress bars of transformers on a terminal only."""
-    import sys
-
+    """Show the progress bars of transformers on a terminal only, and keep what peft calls of it from warning us."""
     from transformers.utils import logging
 
     was_on = logging.is_progress_bar_enabled()
     if not sys.stderr.isatty():
         logging.disable_progress_bar()
     try:
-        yield
+        with warnings.catch_warnings(action="ignore", category=FutureWarning):
+            yield
     finally:
         if was_on:
             logging.enable_progress_bar()
@@ -88,7 +89,8 @@ def load_adapter(model: Any, adapter: str | os.PathLike[str], *, trainable: bool
         raise ValueError(f"{folder} holds no adapter: {missing[0]} is missing; give the folder that training wrote")
     _same_base(model, folder)
     try:
-        return PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)
+        with quiet():
+            return PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)
     except (RuntimeError, ValueError, KeyError) as error:
         raise ValueError(f"the adapter in {folder} does not fit this model: {_line(error)}") from error
 

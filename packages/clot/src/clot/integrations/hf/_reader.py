@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -51,25 +52,26 @@ class Reader:
             Logits (rows, longest tail, vocabulary), float32: what precedes token t of a tail predicts it, so entry t
             belongs to it. Entries beyond a tail's end mean nothing.
         """
-        rows = [[*prompt.ids, *tail] for prompt, tail in zip(prompts, tails, strict=True)]
-        ids, mask = padded(rows, side=side, device=self.device)
+        rows = [replace(prompt, ids=(*prompt.ids, *tail)) for prompt, tail in zip(prompts, tails, strict=True)]
+        inputs = self.inputs(rows, side=side)
         longest = max(map(len, tails))
         starts = torch.tensor([len(prompt.ids) - 1 for prompt in prompts], device=self.device)
         if side == "left":
-            starts = starts + ids.shape[1] - mask.sum(1)
-        index = (starts[:, None] + torch.arange(longest, device=self.device)).clamp(max=ids.shape[1] - 1)
-        logits, _ = self._read(ids, mask, prompts, side, cache=None, at=index)
-        return logits
+            starts = starts + (inputs["attention_mask"] == 0).sum(1)
+        index = starts[:, None] + torch.arange(longest, device=self.device)
+        return self._call(inputs, None, index.clamp(max=inputs["input_ids"].shape[1] - 1))
 
     def prompt(self, prompt: Encoded, length: int | None = None) -> State:
         """Read one prompt, or its first ``length`` tokens, which must hold its picture whole."""
         from transformers import DynamicCache
 
-        ids, mask = padded([prompt.ids[:length]], side="right", device=self.device)
+        inputs = self.inputs([replace(prompt, ids=prompt.ids[:length])], side="right")
         cache = DynamicCache()
-        index = torch.tensor([[ids.shape[1] - 1]], device=self.device)
-        logits, positions = self._read(ids, mask, [prompt], "right", cache=cache, at=index)
-        return State(cache, mask, positions.reshape(-1, *positions.shape[-2:]).amax((0, 2)) + 1, logits[:, 0])
+        last = torch.tensor([[inputs["input_ids"].shape[1] - 1]], device=self.device)
+        logits = self._call(inputs, cache, last)[:, 0]
+        mask = inputs["attention_mask"]
+        positions = self._positions(inputs).reshape(-1, *mask.shape)
+        return State(cache, mask, positions.amax((0, 2)) + 1, logits)
 
     def more(self, state: State, rows: Sequence[Sequence[int]], *, side: Side) -> Tensor:
         """Read further text after a state, which is changed: it then ends with these tokens.
@@ -99,25 +101,30 @@ class Reader:
     def _continue(self, state: State, ids: Tensor, mask: Tensor, *, at: Tensor | None) -> Tensor:
         positions = state.position[:, None] + (mask.cumsum(1) - 1).clamp(min=0)
         state.mask = torch.cat([state.mask, mask], 1)
-        if self._rope:
-            positions = positions.expand(3, *positions.shape)
-        logits = self._call({"input_ids": ids, "attention_mask": state.mask}, positions, state.cache, at)
+        inputs = {"input_ids": ids, "attention_mask": state.mask}
+        if "position_ids" in self._names:
+            inputs["position_ids"] = positions.expand(3, *positions.shape) if self._rope else positions
+        logits = self._call(inputs, state.cache, at)
         state.position = state.position + mask.sum(1)
         return logits
 
-    def _read(
-        self, ids: Tensor, mask: Tensor, prompts: Sequence[Encoded], side: Side, *, cache: Any, at: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def inputs(self, prompts: Sequence[Encoded], *, side: Side) -> dict[str, Tensor]:
+        """Lay prompts out side by side, with and without pictures, as keyword arguments of the model."""
+        ids, mask = padded([one.ids for one in prompts], side=side, device=self.device)
         names = {name: None for one in prompts for name in one.tensors}
-        extra = {name: torch.cat([one.tensors[name] for one in prompts if name in one.tensors]) for name in names}
-        real = mask.sum(1).tolist()
+        inputs = {name: torch.cat([one.tensors[name] for one in prompts if name in one.tensors]) for name in names}
         for name in {name: None for one in prompts for name in one.aligned}:
-            rows = [one.aligned.get(name, ())[:width] for one, width in zip(prompts, real, strict=True)]
-            rows = [(*row, *[0] * (width - len(row))) for row, width in zip(rows, real, strict=True)]
-            extra[name] = padded(rows, side=side, device=self.device)[0]
-        inputs = {"input_ids": ids, "attention_mask": mask, **{name: one.to(ids.device) for name, one in extra.items()}}
-        positions = self._positions(inputs)
-        return self._call(inputs, positions, cache, at), positions
+            rows = [one.aligned.get(name, ())[: len(one.ids)] for one in prompts]
+            rows = [(*row, *[0] * (len(one.ids) - len(row))) for row, one in zip(rows, prompts, strict=True)]
+            inputs[name] = padded(rows, side=side, device=self.device)[0]
+        inputs = {
+            "input_ids": ids,
+            "attention_mask": mask,
+            **{name: one.to(ids.device) for name, one in inputs.items()},
+        }
+        if "position_ids" in self._names:
+            inputs["position_ids"] = self._positions(inputs)
+        return inputs
 
     def _positions(self, inputs: Mapping[str, Tensor]) -> Tensor:
         if self._rope is None:
@@ -125,11 +132,8 @@ class Reader:
         positions, _ = self._rope(**{name: value for name, value in inputs.items() if name in self._rope_names})
         return positions  # type: ignore[no-any-return]
 
-    def _call(self, inputs: dict[str, Tensor], positions: Tensor, cache: Any, at: Tensor | None) -> Tensor:
+    def _call(self, inputs: dict[str, Tensor], cache: Any, at: Tensor | None) -> Tensor:
         """Run the model; ``at`` (rows, k) chooses the places whose logits are wanted, None all."""
-        if "position_ids" in self._names:
-            inputs = inputs | {"position_ids": positions}
-        keep: Tensor | None = None
         if at is not None and "logits_to_keep" in self._names:
             keep, at = torch.unique(at, return_inverse=True)  # the language head runs on these places alone
             inputs = inputs | {"logits_to_keep": keep}
