@@ -37,7 +37,9 @@ def test_reasons(text, reason):
 def test_a_gate_can_be_opened():
     assert Gates(language=False).judge("月は丸い", WHY) is None
     assert Gates(repetition=1.0).judge("no no no no no", WHY) is None
-    assert Gates(overlap=1.0).judge("Why is the moon round?", WHY) is None
+    assert Gates(overlap=0.5).judge("Why is the moon so round?", WHY) is not None
+    assert Gates(overlap=1.0).judge("Why is the moon so round?", WHY) is None
+    assert Gates(overlap=1.0).judge("why is the  MOON round?", WHY) == "it repeats the question"
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ import pytest
 from clot._candidate import FIELDS, NEXT, Block
 from clot._ledger import Ledger, read_ledger
 
-VALUES = {"condition": None, "text": "so", "rank": 1, "score": 0.25, "probability": 0.5, "truth": 0.25, "margin": 0.25}
-VALUES |= {"reason": "rank"}
+VALUES = {"condition": None, "text": "so", "rank": 1, "score": 0.25, "preference": 0.5, "truth": 0.25}
+VALUES |= {"chosen": True, "margin": 0.25, "reason": "rank"}
 PATH = ("planned", "generated", "ranked", "selected", "kept")
 
 
@@ -155,6 +155,7 @@ def test_reading(tmp_path, whole):
 
 def test_memory_does_not_grow_with_the_candidates(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+
     def peak(blocks):
         path = tmp_path / f"{blocks}.jsonl"
         tracemalloc.start()

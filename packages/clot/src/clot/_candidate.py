@@ -8,7 +8,7 @@ State = Literal["", "planned", "generated", "ranked", "selected", "kept", "dropp
 
 NEXT: Final[Mapping[State, tuple[State, ...]]] = {
     "": ("planned",),
-    "planned": ("generated",),
+    "planned": ("generated", "dropped"),  # its picture does not load
     "generated": ("ranked", "dropped"),  # a gate drops it
     "ranked": ("selected", "dropped"),  # two are selected from
     "selected": ("kept", "dropped"),  # the ground truth, or the other of the two, was preferred
@@ -22,7 +22,7 @@ FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
     "planned": ("condition",),
     "generated": ("text",),
     "ranked": ("rank", "score"),
-    "selected": ("probability", "truth"),
+    "selected": ("preference", "truth", "chosen"),
     "kept": ("margin",),
     "dropped": ("reason",),
 }
@@ -42,10 +42,11 @@ class Candidate:
         condition: The noun it was asked to hold, or None.
         text: The answer.
         rank: Its place among the candidates of its record, from 1.
-        score: Its probability among them.
-        probability: Its probability against the other one and the ground truth.
-        truth: The probability of the ground truth there.
-        margin: How far its probability lies above the next one.
+        score: Its score among them, None where it is the only one.
+        preference: Its score beside the other of the two and the ground truth.
+        truth: The score of the ground truth there.
+        chosen: Whether it was chosen there.
+        margin: How far its preference lies above the next one.
         reason: Why it was dropped.
     """
 
@@ -56,8 +57,9 @@ class Candidate:
     text: str | None = None
     rank: int | None = None
     score: float | None = None
-    probability: float | None = None
+    preference: float | None = None
     truth: float | None = None
+    chosen: bool | None = None
     margin: float | None = None
     reason: str | None = None
 
@@ -76,7 +78,9 @@ class Candidate:
             expected = " or ".join(NEXT[self.state]) or "nothing"
             raise ValueError(f"the state {state!r} cannot follow {self.state!r}; expected {expected}")
         if tuple(fields) != FIELDS[state]:
-            raise ValueError(f"the state {state!r} has {', '.join(FIELDS[state])}, not {', '.join(fields) or 'nothing'}")
+            raise ValueError(
+                f"the state {state!r} has {', '.join(FIELDS[state])}, not {', '.join(fields) or 'nothing'}"
+            )
         self.state = state
         for name, value in fields.items():
             setattr(self, name, value)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from hashlib import blake2b
+from itertools import pairwise
 
 from oogiri_go import fold
 
@@ -51,9 +52,9 @@ def diversity(texts: Mapping[str, str]) -> dict[str, float]:
     pairs: list[tuple[str, str]] = []
     for text, lang in texts.items():
         found = units(text, lang)
-        pairs += zip(found, found[1:], strict=False)
+        pairs += pairwise(found)
     grams = [trigrams(text) for text in sorted(texts)]
-    overlaps = [overlap(one, other) for one, other in zip(grams, grams[1:], strict=False)]
+    overlaps = [overlap(one, other) for one, other in pairwise(grams)]
     return {
         "distinct_2": len(set(pairs)) / len(pairs) if pairs else 0.0,
         "overlap": sum(overlaps) / len(overlaps) if overlaps else 0.0,

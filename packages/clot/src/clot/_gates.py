@@ -4,6 +4,7 @@ import re
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from oogiri_go import Record, SafetyFilter, fold
@@ -27,7 +28,7 @@ class Gates:
         repetition: Largest share of an answer's pairs of neighbours (words in English, else characters) that occurred
             in it before.
         overlap: Largest share of trigrams of characters, ``|A and B| / |A or B|``, that an answer has in common with a
-            known answer to the prompt, with the question, or with an earlier candidate.
+            known answer to the prompt, with the question, or with an earlier candidate. The same text never passes.
         condition: Whether an answer must hold the noun it was asked to.
         filters: Filters of `oogiri_go.safety`; none may object.
         repeats: For how many prompts the same answer may be kept.
@@ -98,10 +99,10 @@ class Gates:
             return "it is in another language"
         if repetition(text, record.lang) > self.repetition:
             return "it repeats itself"
-        grams = trigrams(text)
+        folded, grams = fold(text), trigrams(text)
         others = (("a known answer", answers), ("the question", [record.question or ""]), ("a candidate", earlier))
         for name, texts in others:
-            if any(overlap(grams, trigrams(other)) > self.overlap for other in texts):
+            if any(fold(other) == folded or overlap(grams, trigrams(other)) > self.overlap for other in texts):
                 return f"it repeats {name}"
         proposed = _with_text(record, text)
         for check in self.filters:
@@ -134,7 +135,7 @@ def units(text: str, lang: str) -> list[str]:
 def repetition(text: str, lang: str) -> float:
     """Share of the pairs of neighbours that occurred before: 1 - distinct / all."""
     found = units(text, lang)
-    pairs = list(zip(found, found[1:], strict=False))
+    pairs = list(pairwise(found))
     return 1 - len(set(pairs)) / len(pairs) if len(pairs) > 1 else 0.0
 
 

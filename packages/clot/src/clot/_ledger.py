@@ -89,7 +89,7 @@ class Ledger:
         """
         while pending := block.pending():
             whole = self._file.tell()
-            stage = []
+            stage: list[dict[str, Any]] = []
             for one in pending:
                 at = self._line
                 found = self._next()
