@@ -3,19 +3,22 @@
 from importlib.metadata import PackageNotFoundError as _PackageNotFoundError
 from importlib.metadata import version as _version
 
-from . import metrics
+from . import distractors, metrics
 from ._backend import Backend, Generation, OptionLogprobs, OptionRequest, Prompt, Request
+from ._choices import choice_questions, ranking_questions
 from ._conditions import ConditionSampler
-from ._content import ContentScorer
+from ._discrimination import NotAboveChance
 from ._echo import EchoBackend
-from ._generated import GenerateScorer
-from ._instructions import Instruction
-from ._letters import LetterScorer
+from ._gates import Gates
+from ._instructions import Instruction, InstructionMix, build_instructions
 from ._nouns import NounSet, nouns_of
 from ._parse import parse_answer, parse_ranking
 from ._pictures import Pictures
+from ._pipeline import CLoTPipeline
 from ._question import Question, Scored
-from ._scorers import Scorer, scorer_of, swap_heads
+from ._refine import Refinement, self_refine
+from ._scorers import ContentScorer, GenerateScorer, LetterScorer, Scorer, scorer_of, swap_heads
+from ._stages import Sampling
 from ._templates import Templates
 
 try:
@@ -25,8 +28,9 @@ except _PackageNotFoundError:
 
 # fmt: off
 __all__ = [
-    "Backend", "ConditionSampler", "ContentScorer", "EchoBackend", "GenerateScorer", "Generation", "Instruction",
-    "LetterScorer", "NounSet", "OptionLogprobs", "OptionRequest", "Pictures", "Prompt", "Question", "Request", "Scored",
-    "Scorer", "Templates", "__version__", "metrics", "nouns_of", "parse_answer", "parse_ranking", "scorer_of",
-    "swap_heads",
+    "Backend", "CLoTPipeline", "ConditionSampler", "ContentScorer", "EchoBackend", "Gates", "GenerateScorer",
+    "Generation", "Instruction", "InstructionMix", "LetterScorer", "NotAboveChance", "NounSet", "OptionLogprobs",
+    "OptionRequest", "Pictures", "Prompt", "Question", "Refinement", "Request", "Sampling", "Scored", "Scorer",
+    "Templates", "__version__", "build_instructions", "choice_questions", "distractors", "metrics", "nouns_of",
+    "parse_answer", "parse_ranking", "ranking_questions", "scorer_of", "self_refine", "swap_heads",
 ]
