@@ -14,7 +14,17 @@ from ._letters import LetterScorer
 from ._question import Question, Scored
 from ._templates import Templates
 
-ScorerName = Literal["letter", "content", "generate"]
+__all__ = [
+    "ContentScorer",
+    "GenerateScorer",
+    "LetterScorer",
+    "Scorer",
+    "ScorerName",
+    "scorer_of",
+    "swap_heads",
+]
+
+ScorerName = Literal["letter", "content", "pmi", "generate"]
 
 
 @runtime_checkable
@@ -35,7 +45,7 @@ class Scorer(Protocol):
 
 
 def scorer_of(
-    name: ScorerName | str,
+    name: ScorerName,
     backend: Backend,
     *,
     permutations: Literal["cyclic", "none"] = "cyclic",
