@@ -11,9 +11,12 @@ import io
 import math
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from oogiri_go import Record, record_id
+
+from ._backend import Prompt
+from ._instructions import Instruction
 
 __all__ = ["World", "make_world"]
 
@@ -47,6 +50,7 @@ NOUNS = (
 )
 QUESTIONS = ("What happens when a {} walks into a bar?", "Why was the {} late?", "What does a {} dream of?")
 BLANK = "Today the {} [MASK]"
+_LITERAL = ("Describe the picture.", "Write a sentence.")
 _BACKGROUND = (96, 96, 96)
 
 
@@ -74,7 +78,25 @@ class World:
     def texts(self) -> list[str]:
         """Give every text of the world, for a tokenizer that knows its words."""
         questions = [one.question for one in self.records if one.question is not None]
-        return [*questions, *self.captions.values(), *(one.text for one in self.records), *self.nouns]
+        return [*questions, *self.captions.values(), *(one.text for one in self.records), *self.nouns, *_LITERAL]
+
+    def literal(self, *, seed: int = 0) -> list[Instruction]:
+        """Give what a model without humour knows: each picture's caption, and half as many sentences.
+
+        The sentences join things, acts and nouns at random, so the words are known and nothing of what belongs to what.
+        """
+        rng = random.Random(f"literal {seed}")
+        things = [thing for three in THINGS.values() for thing in three]
+        acts = [act for three in ACTS.values() for act in three]
+        describe, write = (Prompt(text) for text in _LITERAL)
+        found = [
+            Instruction(f"c-{name}", "generate", "I2T", "en", replace(describe, image=data), text, name, image=name)
+            for (name, data), text in zip(self.pictures.items(), self.captions.values(), strict=True)
+        ]
+        for at in range(max(1, len(found) // 2)):
+            text = _sentence(rng.choice(things), rng.choice(acts), rng.choice(NOUNS))
+            found.append(Instruction(f"s-{at:05d}", "generate", "T2T", "en", write, text, f"s-{at:05d}"))
+        return found
 
 
 def make_world(
@@ -141,7 +163,7 @@ def make_world(
             question = BLANK.format(shape)
         split = splits.setdefault(image or question or "", "test" if at in held_out else "train")
         for thing, act in rng.sample([(thing, act) for thing in range(3) for act in range(3)], answers):
-            text = f"the {THINGS[colour][thing]} {ACTS[shape][act]} {_article(rng.choice(NOUNS))}."
+            text = _sentence(THINGS[colour][thing], ACTS[shape][act], rng.choice(NOUNS))
             star = 1 + 9 * thing + 3 * act + rng.randrange(3)
             name = record_id(lang="en", type=game, question=question, image=image, text=text)
             records.append(
@@ -150,8 +172,8 @@ def make_world(
     return World(tuple(records), pictures, captions)
 
 
-def _article(noun: str) -> str:
-    return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
+def _sentence(thing: str, act: str, noun: str) -> str:
+    return f"the {thing} {act} {'an' if noun[0] in 'aeiou' else 'a'} {noun}."
 
 
 def _draw(colour: str, shape: str, side: int, rng: random.Random) -> bytes:
