@@ -15,8 +15,6 @@ from typing import Literal
 from oogiri_go import Record, fold
 from oogiri_go.runs import write_atomic
 
-from ._heuristic_nouns import heuristic_nouns
-from ._taggers import tagged_nouns
 
 Tagger = Literal["tagger", "heuristic"]
 
@@ -44,9 +42,13 @@ def nouns_of(text: str, lang: str, *, method: Tagger = "tagger") -> list[str]:
     if lang not in ("en", "zh", "ja"):
         raise ValueError(f"the language {lang!r} is not known; expected 'en', 'zh' or 'ja'")
     if method == "heuristic":
+        from ._heuristic_nouns import heuristic_nouns
+
         return heuristic_nouns(text, lang)
     if method != "tagger":
         raise ValueError(f"method is {method!r}; expected 'tagger' or 'heuristic'")
+    from ._taggers import tagged_nouns
+
     return tagged_nouns(text, lang)
 
 

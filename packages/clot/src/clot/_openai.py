@@ -12,7 +12,6 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -155,6 +154,8 @@ class OpenAIBackend:
         return self._all(self._options, requests)
 
     def _all(self, call: Callable[[Asked], Given], requests: Sequence[Asked]) -> list[Given]:
+        from concurrent.futures import ThreadPoolExecutor  # not at import: it brings logging
+
         with ThreadPoolExecutor(min(self._concurrency, max(1, len(requests)))) as pool:
             futures = [pool.submit(call, one) for one in requests]
             try:

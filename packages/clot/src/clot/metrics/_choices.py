@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from statistics import NormalDist
 
 Choice = tuple[int, ...] | None
 
@@ -97,6 +96,8 @@ def wilson(successes: float, count: int, *, level: float = 0.95) -> tuple[float,
         raise ValueError(f"{successes} of {count} at level {level}; expected 0 <= successes <= count and 0 < level < 1")
     if count == 0:
         return 0.0, 1.0
+    from statistics import NormalDist  # not at import: it brings fractions and decimal
+
     z = NormalDist().inv_cdf(0.5 + level / 2)
     share = successes / count
     middle = share + z * z / (2 * count)
