@@ -107,7 +107,7 @@ def choose(logits: Tensor, temperature: Tensor, top_p: Tensor, uniform: Tensor) 
     mass = (logits.double() / heat).softmax(-1)
     order: Tensor | None = None
     if bool((top_p < 1).any()):
-        mass, order = mass.sort(-1, descending=True, stable=True)
+        mass, order = mass.sort(stable=True, dim=-1, descending=True)
         mass = torch.where(mass.cumsum(-1) - mass < top_p[:, None], mass, 0.0)
     total = mass.cumsum(-1)
     drawn = torch.searchsorted(total, uniform[:, None] * total[:, -1:], right=True).clamp(max=logits.shape[-1] - 1)
