@@ -1,0 +1,123 @@
+"""`clot report`: evaluations and refinements side by side, as report.json, figures and a table."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from oogiri_go.runs import Report, Verdict, needs
+
+from . import _evaluation_figures as figures
+from . import _funnel_figures
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+try:
+    _VERSION = version("sail-clot")
+except PackageNotFoundError:
+    _VERSION = "0+source"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportConfig:
+    """Put evaluations and refinements side by side.
+
+    Attributes:
+        runs: Folders that evaluate or refine wrote; a run is named by its folder.
+        out: Folder for report.json and the figures.
+        plots: Draw figures (extra demo).
+        json: Print one line of JSON.
+    """
+
+    runs: tuple[Path, ...]
+    out: Path = Path("report")
+    plots: bool = True
+    json: bool = False
+
+
+def run_report(config: ReportConfig) -> None:
+    """Read the runs and write the report."""
+    evaluations, refinements = _read(config.runs)
+    seed = next((one["seed"] for one in evaluations.values() if "seed" in one), 0)
+    report = Report("sail-clot", _VERSION, seed=seed, profile="report", device="none")
+    for name, one in evaluations.items():
+        report.metrics[name] = {
+            key: one[key] for key in ("tasks", "control", "cloud", "average", "skipped") if one.get(key)
+        }
+        report.verdicts += _verdicts(name, one)
+    for name, rounds in refinements.items():
+        report.metrics[name] = {f"round {one['round']}": one for one in rounds}
+    if config.plots:
+        _draw(report, evaluations, refinements)
+    path = report.write(config.out)
+    if config.json:
+        print(json.dumps({"path": str(path), "runs": [*evaluations, *refinements], "verdicts": len(report.verdicts)}))
+    else:
+        print(report.table())
+
+
+def _read(runs: tuple[Path, ...]) -> tuple[dict[str, Any], dict[str, list[dict[str, Any]]]]:
+    if not runs:
+        raise ValueError("there is no run; name folders that evaluate or refine wrote")
+    evaluations: dict[str, Any] = {}
+    refinements: dict[str, list[dict[str, Any]]] = {}
+    for folder in runs:
+        name = folder.resolve().name
+        if name in evaluations or name in refinements:
+            raise ValueError(f"two runs are named {name!r}; rename a folder")
+        rounds = sorted(folder.glob("round-*/summary.json"), key=lambda path: int(path.parent.name[6:]))
+        try:
+            if (folder / "evaluation.json").is_file():
+                evaluations[name] = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
+            elif rounds:
+                refinements[name] = [json.loads(path.read_text(encoding="utf-8")) for path in rounds]
+            else:
+                raise FileNotFoundError(f"the folder {str(folder)!r} has no evaluation.json and no finished round")
+        except json.JSONDecodeError as error:
+            raise ValueError(f"a file of the run {name!r} is not JSON: {error}") from None
+    return evaluations, refinements
+
+
+def _verdicts(name: str, data: Mapping[str, Any]) -> list[Verdict]:
+    """For each task, whether the run is above chance, decided by its interval."""
+    found = []
+    for task, one in data.get("tasks", {}).items():
+        if "accuracy" in one:
+            what, value, interval, chance = "accuracy", one["accuracy"], one["interval"], one["chance"]
+        else:
+            what, value, interval, chance = "normalised NDCG", one["normalised_ndcg"], one["normalised_interval"], 0.0
+        holds = None
+        if interval is not None:
+            holds = True if interval[0] > chance else False if interval[1] < chance else None
+        between = None if interval is None else (float(interval[0]), float(interval[1]))
+        found.append(Verdict(f"{name}, {task}: {what} above chance", f"> {chance:.3g}", value, between, holds))
+    return found
+
+
+def _draw(report: Report, evaluations: Mapping[str, Any], refinements: Mapping[str, list[dict[str, Any]]]) -> None:
+    with needs("sail-clot", "demo"):
+        import matplotlib  # noqa: F401 - so that its absence names our extra
+    drawn: list[tuple[str, Callable[[], Figure | None]]] = [
+        ("accuracy", lambda: figures.accuracies(evaluations)),
+        ("orders", lambda: figures.orders(evaluations)),
+    ]
+    for name, data in evaluations.items():
+        for kind, draw in (
+            ("cells", figures.cells),
+            ("letters", figures.letters),
+            ("reliability", figures.reliability),
+        ):
+            drawn.append((f"{kind}-{_file(name)}", lambda draw=draw, name=name, data=data: draw(name, data)))
+    for name, rounds in refinements.items():
+        drawn.append((f"funnel-{_file(name)}", lambda rounds=rounds: _funnel_figures.funnel(rounds)))
+        drawn.append((f"rounds-{_file(name)}", lambda rounds=rounds: _funnel_figures.rounds(rounds)))
+    for name, make in drawn:
+        if (fig := make()) is not None:
+            report.add_figure(fig, name)
+
+
+def _file(name: str) -> str:
+    return "".join(letter if letter.isascii() and (letter.isalnum() or letter in "-_") else "-" for letter in name)
