@@ -1,6 +1,6 @@
 """Figures of evaluations: accuracy against chance, orders against their floor, preference for letters, calibration."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from oogiri_go.runs import figure_style
@@ -162,26 +162,4 @@ def reliability(name: str, data: Data) -> "Figure | None":
         axes.set_xlabel("mean probability of the chosen option")
         axes.set_ylabel("share of right choices")
         axes.set_title(f"{name}: reliability", loc="left")
-        return fig
-
-
-def stars(values: Mapping[str, Sequence[float]]) -> "Figure | None":
-    """Distribution of likes by language, both axes logarithmic; None without likes."""
-    found = {name: sorted((one for one in some if one > 0), reverse=True) for name, some in values.items()}
-    found = {name: some for name, some in found.items() if some}
-    if not found:
-        return None
-    with figure_style():
-        from matplotlib.figure import Figure
-
-        fig = Figure(figsize=(6.0, 3.8))
-        axes = fig.subplots()
-        for name, some in found.items():
-            axes.plot(some, [(at + 1) / len(some) for at in range(len(some))], label=f"{name} (n={len(some)})")
-        axes.set_xscale("log")
-        axes.set_yscale("log")
-        axes.set_xlabel("likes")
-        axes.set_ylabel("share with at least as many")
-        axes.set_title("Likes of the answers", loc="left")
-        axes.legend(fontsize=9)
         return fig
