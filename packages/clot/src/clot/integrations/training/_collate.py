@@ -1,6 +1,6 @@
 """Instructions as batches: the prompt is read, the answer and its end are learnt."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -36,9 +36,11 @@ class Collator:
     Args:
         processor: The model's processor.
         context: Most tokens that the model reads; longer instructions are left out.
+        pictures: Encoded pictures by identifier, for instructions that hold none.
     """
 
-    def __init__(self, processor: Any, *, context: int | None) -> None:
+    def __init__(self, processor: Any, *, context: int | None, pictures: Mapping[str, bytes] | None = None) -> None:
+        self._pictures = pictures or {}
         self.encoder = Encoder(processor, context=context)
         self._end = self._ending(processor)
 
@@ -63,13 +65,15 @@ class Collator:
         """
         if not instruction.target.strip():
             raise RecordError(instruction.id, "its target is empty; leave it out")
-        if instruction.image is not None and instruction.prompt.image is None:
-            raise RecordError(
-                instruction.id,
-                f"its picture {instruction.image!r} was not given; read the instructions with their pictures",
-            )
+        prompt = instruction.prompt
+        if instruction.image is not None and prompt.image is None:
+            if instruction.image not in self._pictures:
+                raise RecordError(
+                    instruction.id, f"its picture {instruction.image!r} is not there; give a folder that holds it"
+                )
+            prompt = replace(prompt, image=self._pictures[instruction.image])
         target = (*self.encoder.continuation(instruction.target), *self._end)
-        encoded = self.encoder.encode(instruction.id, instruction.prompt, room=None)
+        encoded = self.encoder.encode(instruction.id, prompt, room=None)
         if self.encoder.context is not None and len(encoded.ids) + len(target) > self.encoder.context:
             return None
         return Example(instruction.kind, encoded, target)

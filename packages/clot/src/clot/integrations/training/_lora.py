@@ -20,7 +20,6 @@ import torch
 from sail_core.runs import write_atomic
 from torch import Tensor
 
-from clot.integrations.hf._identity import base_identity
 from clot.integrations.hf._load import IDENTITY, quiet
 
 ATTENTION = (
@@ -105,12 +104,15 @@ def attach(model: Any, lora: LoRA, *, seed: int, full_precision: bool) -> Any:
         return get_peft_model(model, config, autocast_adapter_dtype=full_precision)
 
 
-def save_adapter(model: Any, state: Mapping[str, Tensor], folder: str | os.PathLike[str]) -> Path:
+def save_adapter(
+    model: Any, state: Mapping[str, Tensor], identity: Mapping[str, Any], folder: str | os.PathLike[str]
+) -> Path:
     """Save an adapter as peft reads it, and the identity of its base beside it; whole or not at all.
 
     Args:
         model: The peft model.
         state: Its trained weights by their names in the model, on the CPU.
+        identity: Of the base, by `base_identity`.
         folder: Where to, replaced when it exists.
 
     Returns:
@@ -120,11 +122,10 @@ def save_adapter(model: Any, state: Mapping[str, Tensor], folder: str | os.PathL
     from safetensors.torch import save
 
     weights = get_peft_model_state_dict(model, state_dict=dict(state), save_embedding_layers=False)
-    identity = base_identity(model.get_base_model()) | {"name": model.get_base_model().name_or_path}
     config = dict(model.peft_config["default"].to_dict(), inference_mode=True)
     files = {
         "adapter_model.safetensors": save({name: one.contiguous() for name, one in weights.items()}, {"format": "pt"}),
-        IDENTITY: (json.dumps(identity, indent=1) + "\n").encode(),
+        IDENTITY: (json.dumps(dict(identity), indent=1) + "\n").encode(),
         "adapter_config.json": (json.dumps(config, indent=1, sort_keys=True, default=sorted) + "\n").encode(),
     }
     return _publish(folder, lambda path: [write_atomic(path / name, data) for name, data in files.items()])

@@ -48,8 +48,10 @@ class Group:
 
         mesh = init_device_mesh(self.device.type, (self.size,))
         bare = model.get_base_model() if hasattr(model, "get_base_model") else model
-        for module in bare.modules():
-            if type(module).__name__ in (bare._no_split_modules or ()):
+        # The vision tower stays with the root, which all processes gather: a process without a picture does not run it.
+        blocks = set(bare._no_split_modules or ())
+        for name, module in bare.named_modules():
+            if type(module).__name__ in blocks and "language_model" in name:
                 fully_shard(module, mesh=mesh)
         return fully_shard(model, mesh=mesh)
 

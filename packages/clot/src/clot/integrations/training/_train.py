@@ -7,7 +7,7 @@ References:
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from hashlib import blake2b
 from pathlib import Path
@@ -53,6 +53,7 @@ def train_ait(
     options: AITOptions | None = None,
     lora: LoRA | None = LoRA(),  # noqa: B008  frozen
     adapter: str | os.PathLike[str] | None = None,
+    pictures: Mapping[str, bytes] | None = None,
     dtype: str | torch.dtype = "auto",
     device: str = "auto",
     resume: bool = True,
@@ -68,11 +69,12 @@ def train_ait(
 
     Args:
         model: A folder, or a name of the hub such as ``Qwen/Qwen2.5-VL-7B-Instruct``.
-        instructions: What to learn, with their pictures' bytes; the same in all processes.
+        instructions: What to learn; the same in all processes.
         out: The run's folder.
         options: How to train.
         lora: The adapter; None trains all weights, the vision tower's too, and saves a whole model.
         adapter: An adapter to go on training; it keeps its own rank and layers, ``lora`` is not read.
+        pictures: Encoded pictures by identifier, read when their turn comes, for instructions that hold none.
         dtype: ``"auto"`` for the checkpoint's own, or ``"float32"``, ``"bfloat16"``, ``"float16"``.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
         resume: Go on with what is in ``out``; False refuses a folder that holds a checkpoint.
@@ -106,24 +108,36 @@ def train_ait(
     target = out / ("model" if whole else "adapter")
     group = Group(device=device, parallel=options.parallel)
     processor, base = load_model(model, dtype=dtype, device="cpu" if group.device.type == "cpu" else "cuda")
+    identity = base_identity(base)  # before the weights are spread over processes
     config = {
         "options": asdict(options),
         "lora": None if lora is None or adapter is not None else asdict(lora),
         "adapter": None if adapter is None else _digest(Path(adapter)),
-        "base": blake2b(json.dumps(base_identity(base), sort_keys=True).encode(), digest_size=16).hexdigest(),
+        "base": blake2b(json.dumps(identity, sort_keys=True).encode(), digest_size=16).hexdigest(),
         "data": _data_digest(instructions),
         "dtype": str(next(base.parameters()).dtype),
     }
-    run = _claim(out, config, resume=resume, group=group)
     net = _prepared(base, lora, adapter, options, group)
+    run = _claim(out, config, resume=resume, group=group)
     context = getattr(base.config.get_text_config(), "max_position_embeddings", None)
-    loop = Loop(net, Collator(processor, context=context), instructions, options, group, run, out / "checkpoints")
+    loop = Loop(
+        net,
+        Collator(processor, context=context, pictures=pictures),
+        instructions,
+        options,
+        group,
+        run,
+        out / "checkpoints",
+    )
     complete = latest(out / "checkpoints")
     result = loop.run()
     if latest(out / "checkpoints") != complete or not target.exists():
         state = trained_weights(loop.net)
         if group.main:
-            save_whole(net, processor, state, target) if whole else save_adapter(net, state, target)
+            if whole:
+                save_whole(net, processor, state, target)
+            else:
+                save_adapter(net, state, identity | {"name": base.name_or_path}, target)
     group.wait()
     return Trained(target, result.step, result.losses, result.dropped)
 
@@ -156,7 +170,8 @@ def _data_digest(instructions: Sequence[Instruction]) -> str:
     found = blake2b(digest_size=16)
     for one in instructions:
         picture = blake2b(one.prompt.image or b"", digest_size=16).hexdigest()
-        found.update(json.dumps([one.id, one.kind, one.prompt.text, picture, one.target]).encode() + b"\n")
+        row = [one.id, one.kind, one.prompt.text, one.image, picture, one.target]
+        found.update(json.dumps(row).encode() + b"\n")
     return found.hexdigest()
 
 
