@@ -18,10 +18,11 @@ from ._templates import Templates
 class LetterScorer:
     """Score options by the probability that the model begins its answer with their letter.
 
-    p(option) = mean over the cyclic orders of softmax(log p(letter of the option) over the letters)
+    log p(option) = mean over the cyclic orders of log softmax(log p(letter of the option) over the letters), and the
+    options' p are scaled to sum to 1
 
-    In the n cyclic orders of n options every option stands once at every place, so a preference for a letter or a place
-    cancels out. No text is parsed.
+    In the n cyclic orders of n options every option stands once at every place, so a preference for a letter or a
+    place, which adds to the log-probability, cancels out exactly. No text is parsed.
 
     Args:
         backend: The model.
@@ -59,10 +60,11 @@ class LetterScorer:
         scored = []
         for question, tables in zip(questions, self.by_place(questions), strict=True):
             count = len(question.options)
-            scores = tuple(
-                math.fsum(shares[(at - shift) % count] for shift, (shares, _) in enumerate(tables)) / len(tables)
+            means = [
+                math.fsum(logs[(at - shift) % count] for shift, (logs, _) in enumerate(tables)) / len(tables)
                 for at in range(count)
-            )
+            ]
+            scores = tuple(math.exp(one) for one in _log_softmax(means))
             missing = sum(lost for _, lost in tables)
             scored.append(Scored(question.id, scores, best(scores, question.n_right), missing=missing))
         return scored
@@ -71,15 +73,16 @@ class LetterScorer:
         """Order the options of each question by their probability of being chosen as the one."""
         return self.select(questions)
 
-    def by_place(self, questions: Sequence[Question]) -> list[list[tuple[tuple[float, ...], int]]]:
+    def by_place(self, questions: Sequence[Question]) -> list[list[tuple[list[float], int]]]:
         """Give what stands behind the averages, to see the preference for places.
 
         Args:
             questions: Questions.
 
         Returns:
-            For each question, for each order, the probabilities of the letters A, B, ... and the number of letters
-            that the server gave none for. In order number s, option ``(place + s) mod n`` stands at a place.
+            For each question, for each order, the log-probabilities of the letters A, B, ... among themselves, and the
+            number of letters that the server gave none for. In order number s, option ``(place + s) mod n`` stands at
+            a place.
         """
         requests = []
         for question in questions:
@@ -91,15 +94,18 @@ class LetterScorer:
                 requests.append(OptionRequest(f"{question.id}#{shift}", prompt, letters))
         given = iter(self.backend.option_logprobs(requests) if requests else ())
         return [
-            [_shares(next(given)) for _ in range(len(question.options) if self.permutations == "cyclic" else 1)]
+            [_logs(next(given)) for _ in range(len(question.options) if self.permutations == "cyclic" else 1)]
             for question in questions
         ]
 
 
-def _shares(given: OptionLogprobs) -> tuple[tuple[float, ...], int]:
+def _logs(given: OptionLogprobs) -> tuple[list[float], int]:
     if any(math.isnan(one) for one in given.logprobs):
         raise ValueError(f"request {given.id}: a log-probability is nan")
-    highest = max(given.logprobs)
-    weights = [math.exp(one - highest) for one in given.logprobs]
-    total = math.fsum(weights)
-    return tuple(weight / total for weight in weights), sum(tokens == 0 for tokens in given.tokens)
+    return _log_softmax(given.logprobs), sum(tokens == 0 for tokens in given.tokens)
+
+
+def _log_softmax(values: Sequence[float]) -> list[float]:
+    highest = max(values)
+    total = highest + math.log(math.fsum(math.exp(one - highest) for one in values))
+    return [one - total for one in values]
