@@ -90,3 +90,34 @@ def losses(kinds: Mapping[str, Sequence[tuple[int, float]]]) -> "Figure":
         axes.set_ylim(bottom=0)
         axes.legend(ncols=2)
         return fig
+
+
+def stages(seeds: Sequence[Mapping[str, Mapping[str, Any]]]) -> "Figure":
+    """Content 3T1 of each stage, a line for each seed, with pictures swapped beside it, and chance."""
+    with figure_style():
+        from matplotlib.figure import Figure
+
+        names = list(seeds[0])
+        fig = Figure(figsize=(6.8, 4.0))
+        axes = fig.subplots()
+        for at, one in enumerate(seeds):
+            places = [place + 0.06 * (at - (len(seeds) - 1) / 2) for place in range(len(names))]
+            found = [one[name]["tasks"]["3T1"] for name in names]
+            swapped = [one[name]["control"]["3T1"]["accuracy"] for name in names]
+            values = [each["accuracy"] for each in found]
+            low = [each["accuracy"] - each["interval"][0] for each in found]
+            high = [each["interval"][1] - each["accuracy"] for each in found]
+            label = ("the right picture", "another picture") if at == 0 else (None, None)
+            axes.errorbar(places, values, yerr=[low, high], fmt="o-", color="C0", capsize=3, label=label[0])
+            axes.plot(places, swapped, "s:", color="C1", label=label[1])
+        chance = found[0]["chance"]
+        axes.axhline(chance, color="0.4", linewidth=1.2, linestyle="--")
+        axes.annotate("chance", (len(names) - 0.6, chance), va="bottom", ha="right", fontsize=10)
+        axes.set_xticks(range(len(names)), names)
+        axes.set_xlim(-0.4, len(names) - 0.55)
+        axes.set_ylim(-0.03, 1.05)
+        axes.set_ylabel("accuracy")
+        title = "The joke among a description and another's joke (3T1)"
+        axes.set_title(f"{title}, {len(seeds)} seed{'s' * (len(seeds) > 1)}", loc="left", fontsize=11)
+        axes.legend(loc="upper left")
+        return fig
