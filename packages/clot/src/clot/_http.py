@@ -4,6 +4,7 @@ import json
 import random
 import threading
 import time
+import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -52,6 +53,9 @@ class Answered:
 class JsonClient:
     """Posts JSON. Threads may share it.
 
+    Attributes:
+        close: Closes the connections; done by itself when the client is gone.
+
     Args:
         base_url: What the paths are below.
         headers: Headers of every request.
@@ -81,16 +85,13 @@ class JsonClient:
             timeout=timeout,
             limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
         )
+        self.close = weakref.finalize(self, self._client.close)
         self._timeout = timeout
         self._retries = retries
         self._max_body = max_body
         self._sleep = sleep
         self._jitter = random.Random()
         self._lock = threading.Lock()
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._client.close()
 
     def post(self, path: str, body: Mapping[str, Any], name: str, check: Callable[[dict[str, Any]], None]) -> Answered:
         """Send until there is an answer that passes ``check``, which raises `Unusable`.

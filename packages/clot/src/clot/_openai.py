@@ -222,7 +222,7 @@ class OpenAIBackend:
                 "prompt_logprobs": 0,
             }
             entries = self._post(request.id, body, _check_prompt).body["prompt_logprobs"][start:]
-            values = [float(next(iter(entry.values()))["logprob"]) for entry in entries]
+            values = [_logprob(entry) for entry in entries]
             if not values:
                 raise ValueError(f"request {request.id}: the option {option!r} adds no token to the prompt")
             logprobs.append(math.fsum(values))
@@ -291,11 +291,16 @@ def _check_prompt(body: dict[str, Any]) -> None:
     if entries is None:
         raise ValueError("the server gives no prompt_logprobs; it needs to be vLLM, or use the letter scorer")
     try:
-        sound = all(math.isfinite(float(next(iter(entry.values()))["logprob"])) for entry in entries[1:])
-    except (AttributeError, KeyError, StopIteration, TypeError, ValueError):
+        sound = all(math.isfinite(_logprob(entry)) for entry in entries[1:])
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError):
         sound = False
     if not sound:
         raise Unusable("prompt_logprobs of another form")
+
+
+def _logprob(entry: dict[str, Any]) -> float:
+    """The log-probability of the token that stands in the prompt, the only one that is asked for."""
+    return float(list(entry.values())[0]["logprob"])  # noqa: RUF015 - StopIteration would end a generator silently
 
 
 def _top_logprobs(body: dict[str, Any], name: str) -> list[tuple[str, float]]:
