@@ -141,9 +141,7 @@ def test_the_first_step_has_the_loss_and_the_gradient_of_its_definition(folder, 
         example = collator.example(one)
         prompts, labels = collator.batch([example])
         found = token_losses(net, Reader(model).inputs(prompts, side="right"), labels).sum()
-        total = total + (
-            found / sum(map(len, losses.values())) if weighting == "token" else found / len(losses[one.id]) / 8
-        )
+        total = total + found / (tokens if weighting == "token" else 8 * len(losses[one.id]))
     total.backward()
     norm = torch.stack([one.grad.norm() for one in net.parameters() if one.grad is not None]).norm()
     assert outs[8]["gradient_norm"] == pytest.approx(norm.item(), rel=1e-4)
