@@ -17,6 +17,7 @@ from oogiri_go import Record, record_id
 
 from ._backend import Prompt
 from ._instructions import Instruction
+from ._question import Game
 
 __all__ = ["World", "make_world"]
 
@@ -104,7 +105,7 @@ def make_world(
     seed: int = 0,
     prompts: int = 60,
     answers: int = 6,
-    games: Sequence[str] = ("I2T", "T2T", "IT2T"),
+    games: Sequence[Game] = ("I2T", "T2T", "IT2T"),
     test: float = 0.25,
     side: int = 56,
 ) -> World:

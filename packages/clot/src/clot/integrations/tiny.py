@@ -58,8 +58,7 @@ def tiny_processor(family: Family = "qwen2_5_vl", *, texts: Iterable[str] = ()) 
         ['a', 'Ġred', 'Ġcircle', ',', 'ĠB']
     """
     _check(family)
-    with needs("sail-clot", "hf"):
-        import transformers as hf
+    hf = _host()
 
     tokenizer = hf.PreTrainedTokenizerFast(
         tokenizer_object=_tokenizer(texts),
@@ -108,9 +107,8 @@ def tiny_model(
     """
     if hidden < 32 or hidden % 32:
         raise ValueError(f"hidden is {hidden}; expected a multiple of 32, so that 4 heads have whole rotary sections")
-    with needs("sail-clot", "hf"):
-        import torch
-        from transformers import AutoConfig, AutoModelForImageTextToText
+    hf = _host()
+    import torch
 
     family: Family = "qwen3_vl" if type(processor).__name__.startswith("Qwen3") else "qwen2_5_vl"
     ids = processor.tokenizer.convert_tokens_to_ids
@@ -142,7 +140,7 @@ def tiny_model(
     else:
         text["rope_parameters"] = {"rope_type": "default", **rotary}
         vision |= {"fullatt_block_indexes": [1], "window_size": 4 * _PATCH[family]}
-    config = AutoConfig.for_model(
+    config = hf.AutoConfig.for_model(
         family,
         text_config=text,
         vision_config=vision,
@@ -152,7 +150,7 @@ def tiny_model(
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = AutoModelForImageTextToText.from_config(config, dtype=torch.float32)
+        model = hf.AutoModelForImageTextToText.from_config(config, dtype=torch.float32)
     model.generation_config.eos_token_id = text["eos_token_id"]
     model.generation_config.pad_token_id = text["pad_token_id"]
     return model.eval()
@@ -190,6 +188,13 @@ def save_tiny(
         model.save_pretrained(folder)
         processor.save_pretrained(folder)
     return Path(folder)
+
+
+def _host() -> Any:
+    with needs("sail-clot", "hf"):
+        import torch  # noqa: F401
+        import transformers
+    return transformers
 
 
 def _check(family: str) -> None:

@@ -259,7 +259,7 @@ def _assistant(text: str) -> list[dict[str, str]]:
 def _dataset(rows: list[dict[str, Any]], *conversations: str) -> Any:
     """A data set whose columns have their types even where the first rows have no picture."""
     with needs("sail-clot", "trl"):
-        from datasets import Dataset, Features, Image, List, Value
+        from datasets import Dataset, Features, Image, List, Value  # type: ignore[import-untyped]
 
     message = List({"role": Value("string"), "content": Value("string")})
     types: dict[str, Any] = {"images": List(Image())} | dict.fromkeys(conversations, message)

@@ -74,7 +74,7 @@ class Encoder:
             RecordError: The picture does not load, or prompt and room are longer than the context.
         """
         encoded = self._text(record_id, prompt) if prompt.image is None else self._with_picture(record_id, prompt)
-        if None not in (self.context, room) and len(encoded.ids) + room > self.context:
+        if self.context is not None and room is not None and len(encoded.ids) + room > self.context:
             raise RecordError(
                 record_id,
                 f"its prompt has {len(encoded.ids)} tokens and {room} follow, which is more than the model's context "

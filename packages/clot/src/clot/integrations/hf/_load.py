@@ -20,8 +20,9 @@ IDENTITY = "base_identity.json"  # beside peft's adapter_config.json
 @contextmanager
 def quiet() -> Iterator[None]:
     """Show the progress bars of transformers on a terminal only, and keep what peft calls of it from warning us."""
-    from transformers.utils import logging
+    import transformers.utils
 
+    logging: Any = transformers.utils.logging
     was_on = logging.is_progress_bar_enabled()
     if not sys.stderr.isatty():
         logging.disable_progress_bar()
@@ -47,14 +48,15 @@ def load_model(model: str | os.PathLike[str], *, dtype: str | torch.dtype, devic
     Raises:
         ValueError: There is no such model, or it is none for pictures and text.
     """
-    from transformers import AutoModelForImageTextToText, AutoProcessor
+    import transformers
 
+    hf: Any = transformers
     place = pick_device(device)
     name = _located(model)
     try:
         with quiet():
-            processor = AutoProcessor.from_pretrained(name)
-            loaded = AutoModelForImageTextToText.from_pretrained(name, dtype=_dtype(dtype), use_safetensors=True)
+            processor = hf.AutoProcessor.from_pretrained(name)
+            loaded = hf.AutoModelForImageTextToText.from_pretrained(name, dtype=_dtype(dtype), use_safetensors=True)
     except (OSError, ValueError, KeyError) as error:
         raise ValueError(
             f"{name} cannot be loaded as a model for pictures and text: {_line(error)}; "

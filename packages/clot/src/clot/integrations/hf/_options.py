@@ -88,4 +88,4 @@ def _sums(logits: Tensor, tails: Sequence[Sequence[int]]) -> list[float]:
         tokens[row, : len(tail)] = torch.tensor(tail)
         real[row, : len(tail)] = 1
     chosen = logits.gather(2, tokens.to(logits.device)[..., None])[..., 0] - logits.logsumexp(-1)
-    return (chosen.double().cpu() * real).sum(1).tolist()  # type: ignore[no-any-return]
+    return (chosen.double().cpu() * real).sum(1).tolist()

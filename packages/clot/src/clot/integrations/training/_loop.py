@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from sail_core.runs import Run, latest, load_state, save_state
 from torch import Tensor
-from tqdm import tqdm
+from tqdm import tqdm  # type: ignore[import-untyped]
 
 from clot._instructions import Instruction
 from clot.integrations.hf._reader import Reader
@@ -72,7 +72,7 @@ class Loop:
         self.group = group
         self.log = run
         self.checkpoints = checkpoints
-        self.kinds = sorted({one.kind for one in instructions})
+        self.kinds: list[str] = sorted({one.kind for one in instructions})
         self.total = options.total(len(instructions))
         self.net = group.wrap(model, unused=bare is model)
         self.trained = [one for one in self.net.parameters() if one.requires_grad]
@@ -145,8 +145,8 @@ class Loop:
 
     def _update(self, step: int, progress: Progress) -> None:
         """Take the optimizer's step, unless something is not finite, and log it."""
-        norm = torch.nn.utils.clip_grad_norm_(self.trained, self.options.clip)
-        norm = float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
+        found = torch.nn.utils.clip_grad_norm_(self.trained, self.options.clip)
+        norm = float(found.full_tensor() if hasattr(found, "full_tensor") else found)
         loss = progress.losses.get("all", 0.0)
         if not (torch.isfinite(torch.tensor([loss, norm])).all()):
             names = ", ".join(self.instructions[at].id for at in self._batch(step)[:8])
@@ -170,7 +170,7 @@ class Loop:
         epoch, at = divmod(step, -(-len(self.instructions) // self.options.batch))
         generator = torch.Generator().manual_seed(_seed(self.options.seed, epoch, -1))
         order = torch.randperm(len(self.instructions), generator=generator)
-        return order[at * self.options.batch : (at + 1) * self.options.batch].tolist()  # type: ignore[no-any-return]
+        return order[at * self.options.batch : (at + 1) * self.options.batch].tolist()
 
     def _share(self, step: int) -> list[Example | None]:
         """Encode what this process does of a step."""

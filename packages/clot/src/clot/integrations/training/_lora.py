@@ -11,7 +11,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -128,7 +128,12 @@ def save_adapter(
         IDENTITY: (json.dumps(dict(identity), indent=1) + "\n").encode(),
         "adapter_config.json": (json.dumps(config, indent=1, sort_keys=True, default=sorted) + "\n").encode(),
     }
-    return _publish(folder, lambda path: [write_atomic(path / name, data) for name, data in files.items()])
+
+    def fill(path: Path) -> None:
+        for name, data in files.items():
+            write_atomic(path / name, data)
+
+    return _publish(folder, fill)
 
 
 def save_whole(model: Any, processor: Any, state: Mapping[str, Tensor], folder: str | os.PathLike[str]) -> Path:
@@ -142,7 +147,7 @@ def save_whole(model: Any, processor: Any, state: Mapping[str, Tensor], folder: 
     return _publish(folder, fill)
 
 
-def _publish(folder: str | os.PathLike[str], fill: Any) -> Path:
+def _publish(folder: str | os.PathLike[str], fill: Callable[[Path], None]) -> Path:
     """Fill a folder under another name and rename it."""
     target = Path(folder)
     target.parent.mkdir(parents=True, exist_ok=True)
