@@ -118,7 +118,9 @@ class Backend(Protocol):
         True
     """
 
-    digest: str
+    @property
+    def digest(self) -> str:
+        """Name the model."""
 
     def generate(self, requests: Sequence[Request]) -> list[Generation]:
         """Answer each request."""

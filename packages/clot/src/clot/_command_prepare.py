@@ -96,8 +96,10 @@ def run_prepare(config: PrepareConfig) -> None:
         skipped=skipped,
     )
     path = config.out / "instructions.jsonl"
+    counts: dict[str, int]
+    digest: str | None = None
     if config.dry_run:
-        counts, digest = dict(Counter(one.kind for one in made)), None
+        counts = dict(Counter(one.kind for one in made))
     else:
         counts, digest = write_instructions(made, path)
     result: dict[str, Any] = {

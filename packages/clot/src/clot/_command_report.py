@@ -1,7 +1,7 @@
 """`clot report`: evaluations and refinements side by side, as report.json, figures and a table."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -100,9 +100,9 @@ def _verdicts(name: str, data: Mapping[str, Any]) -> list[Verdict]:
 def _draw(report: Report, evaluations: Mapping[str, Any], refinements: Mapping[str, list[dict[str, Any]]]) -> None:
     with needs("sail-clot", "demo"):
         import matplotlib  # noqa: F401 - so that its absence names our extra
-    drawn: list[tuple[str, Callable[[], Figure | None]]] = [
-        ("accuracy", lambda: figures.accuracies(evaluations)),
-        ("orders", lambda: figures.orders(evaluations)),
+    drawn: list[tuple[str, Figure | None]] = [
+        ("accuracy", figures.accuracies(evaluations)),
+        ("orders", figures.orders(evaluations)),
     ]
     for name, data in evaluations.items():
         for kind, draw in (
@@ -110,12 +110,12 @@ def _draw(report: Report, evaluations: Mapping[str, Any], refinements: Mapping[s
             ("letters", figures.letters),
             ("reliability", figures.reliability),
         ):
-            drawn.append((f"{kind}-{_file(name)}", lambda draw=draw, name=name, data=data: draw(name, data)))
+            drawn.append((f"{kind}-{_file(name)}", draw(name, data)))
     for name, rounds in refinements.items():
-        drawn.append((f"funnel-{_file(name)}", lambda rounds=rounds: _funnel_figures.funnel(rounds)))
-        drawn.append((f"rounds-{_file(name)}", lambda rounds=rounds: _funnel_figures.rounds(rounds)))
-    for name, make in drawn:
-        if (fig := make()) is not None:
+        drawn.append((f"funnel-{_file(name)}", _funnel_figures.funnel(rounds)))
+        drawn.append((f"rounds-{_file(name)}", _funnel_figures.rounds(rounds)))
+    for name, fig in drawn:
+        if fig is not None:
             report.add_figure(fig, name)
 
 

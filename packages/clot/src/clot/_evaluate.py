@@ -6,7 +6,7 @@ from string import ascii_uppercase
 from typing import Any, Literal, get_args
 
 from oogiri_go import Record
-from tqdm import tqdm
+from tqdm import tqdm  # type: ignore[import-untyped]
 
 from ._backend import Backend
 from ._choices import TASKS, choice_questions, ranking_questions

@@ -35,8 +35,7 @@ def accuracies(runs: Mapping[str, Data]) -> "Figure | None":
                     [found["accuracy"] - found["interval"][0] for _, found in shown],
                     [found["interval"][1] - found["accuracy"] for _, found in shown],
                 ]
-                style = {"color": f"C{place}", "alpha": 1.0 if half == 0 else 0.35}
-                axes.bar(x, y, width * 0.92, label=label, **style)
+                axes.bar(x, y, width * 0.92, label=label, color=f"C{place}", alpha=1.0 if half == 0 else 0.35)
                 axes.errorbar(x, y, error, fmt="none", ecolor="0.2", elinewidth=1, capsize=2)
         for at, task in enumerate(tasks):
             chance = next(one["tasks"][task]["chance"] for one in runs.values() if task in one.get("tasks", {}))

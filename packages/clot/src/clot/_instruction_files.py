@@ -24,7 +24,7 @@ def write_instructions(instructions: Iterable[Instruction], path: str | os.PathL
     target = Path(os.path.realpath(path))
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".tmp-{os.urandom(6).hex()}")
-    counts = dict.fromkeys(KINDS, 0)
+    counts: dict[str, int] = dict.fromkeys(KINDS, 0)
     digest = hashlib.sha256()
     try:
         with temporary.open("xb") as file:

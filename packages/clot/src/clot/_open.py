@@ -42,5 +42,4 @@ def open_backend(
         return EchoBackend()
     from .integrations.hf import HFBackend
 
-    backend: Backend = HFBackend.from_pretrained(model, adapter=adapter, device=device)
-    return backend
+    return HFBackend.from_pretrained(model, adapter=adapter, device=device)

@@ -18,7 +18,7 @@ def tagged_nouns(text: str, lang: str) -> list[str]:
 
 def _english(text: str) -> list[str]:
     with needs("sail-clot", "nouns"):
-        import nltk
+        import nltk  # type: ignore[import-untyped]
     try:
         tags = nltk.pos_tag(_WORD.findall(text))
     except LookupError:
@@ -52,7 +52,7 @@ def _jieba() -> Any:
         warnings.simplefilter("ignore")  # its own old escapes and imports
         import logging
 
-        import jieba.posseg
+        import jieba.posseg  # type: ignore[import-untyped]
 
         jieba.setLogLevel(logging.WARNING)
         jieba.initialize()

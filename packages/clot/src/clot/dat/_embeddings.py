@@ -3,13 +3,13 @@
 import hashlib
 import json
 import os
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from oogiri_go.runs import write_atomic
-from tqdm import tqdm
+from tqdm import tqdm  # type: ignore[import-untyped]
 
 from ._score import read_dictionary
 
@@ -40,7 +40,8 @@ class Embeddings(Mapping[str, Matrix]):
         self._matrix = matrix
 
     def __getitem__(self, word: str) -> Matrix:
-        return self._matrix[self._rows[word]]
+        row: Matrix = self._matrix[self._rows[word]]
+        return row
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._rows)
@@ -56,7 +57,7 @@ class Embeddings(Mapping[str, Matrix]):
         cls,
         path: str | os.PathLike[str],
         *,
-        words: Container[str] | str | os.PathLike[str] | None = None,
+        words: Collection[str] | str | os.PathLike[str] | None = None,
         cache: str | os.PathLike[str] | None = None,
     ) -> "Embeddings":
         """Read a text file with a word and its numbers on each line, as GloVe's and fastText's are.
@@ -67,7 +68,7 @@ class Embeddings(Mapping[str, Matrix]):
 
         Args:
             path: The file.
-            words: The words to keep: a container, or a file for `read_dictionary`. None keeps all, which is gigabytes
+            words: The words to keep: a collection, or a file for `read_dictionary`. None keeps all, which is gigabytes
                 for GloVe 840B.
             cache: A folder; what was read is written there and read from there by the next call with the same file and
                 words, memory-mapped.
@@ -101,15 +102,14 @@ class Embeddings(Mapping[str, Matrix]):
         return cls(names, matrix)
 
 
-def _state(path: Path, known: Container[str] | None) -> str:
+def _state(path: Path, known: Collection[str] | None) -> str:
     """Names a file's state and the words wanted of it."""
     about = path.stat()
     digest = hashlib.sha256(f"{path.resolve()}\0{about.st_size}\0{about.st_mtime_ns}\0".encode())
     if known is None:
         digest.update(b"all")
     else:
-        listed = sorted(known) if hasattr(known, "__iter__") else [repr(known)]
-        digest.update("\0".join(listed).encode())
+        digest.update("\0".join(sorted(known)).encode())
     return digest.hexdigest()[:32]
 
 
@@ -122,7 +122,7 @@ def _cached(folder: Path, state: str) -> tuple[list[str], Matrix] | None:
     return (names, matrix) if len(names) == len(matrix) else None
 
 
-def _read(path: Path, known: Container[str] | None) -> tuple[list[str], Matrix]:
+def _read(path: Path, known: Collection[str] | None) -> tuple[list[str], Matrix]:
     vectors: dict[str, Matrix] = {}
     size: int | None = None
     with (
