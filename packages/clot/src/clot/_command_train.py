@@ -66,7 +66,7 @@ def run_train(config: TrainConfig) -> None:
     """Train, and say where the adapter is."""
     path = config.instructions / "instructions.jsonl" if config.instructions.is_dir() else config.instructions
     pictures = None if config.images is None else Pictures(config.images)
-    instructions = list(read_instructions(path, pictures=pictures))
+    instructions = list(read_instructions(path))
     kinds = dict(Counter(one.kind for one in instructions))
     if pictures is None and (blind := sum(one.image is not None for one in instructions)):
         raise ValueError(f"{blind} instructions are about a picture; name the folder or zip file with --images")
@@ -85,6 +85,7 @@ def run_train(config: TrainConfig) -> None:
         options=options,
         lora=lora,
         adapter=config.adapter,
+        pictures=pictures,
         dtype=config.dtype,
         device=config.device,
         resume=config.resume,

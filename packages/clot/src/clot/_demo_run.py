@@ -17,13 +17,15 @@ from ._evaluation import Evaluation
 from ._gates import Gates
 from ._instructions import InstructionMix, build_instructions
 from ._nouns import NounSet
+from ._question import Game
 from ._refine import Refinement, Restart, self_refine
+from ._scorers import ScorerName
 from ._stages import Sampling
 from ._templates import Templates
 from ._world import World, make_world
 from .distractors import Distractors
 
-GAMES = ("I2T",)
+GAMES: tuple[Game, ...] = ("I2T",)
 _BASE_SEED = 1000
 
 
@@ -147,14 +149,12 @@ class _Seed:
         found["AIT"] = self._evaluated(tuned, "ait")
         refined, same = self._refined(tuned, first)
         found["CLoT"] = self._evaluated(refined.backend, "clot")
-        letters = evaluate(
-            refined.backend, self._world.split("test"), tasks=["3T1", "rank"], scorer="letter", seed=self._seed,
-            distractors=self._distractors, pictures=self._world.pictures, templates=self._templates, control=False,
-        )  # fmt: skip
-        letters.save(self._out / "letters.json")
+        letters = self._asked(refined.backend, "letters", ["3T1", "rank"], scorer="letter", control=False)
+        pmi = self._asked(refined.backend, "pmi", ["3T1"], scorer="pmi")
         return {
             "seed": self._seed,
             "stages": {name: one.to_dict(rows=False) for name, one in found.items()},
+            "pmi": pmi.to_dict(rows=False),
             "letters": letters.to_dict(rows=False),
             "letter rows": list(letters.rows),
             "rounds": [dict(one.summary) for one in refined.rounds],
@@ -169,17 +169,29 @@ class _Seed:
         return HFBackend.from_pretrained(self._base, adapter=adapter, device=self._device)
 
     def _evaluated(self, backend: Backend, name: str) -> Evaluation:
+        return self._asked(backend, name, ["2T1", "3T1", "rank"], scorer="content")
+
+    def _asked(
+        self, backend: Backend, name: str, tasks: Sequence[str], *, scorer: ScorerName, control: bool = True
+    ) -> Evaluation:
         found = evaluate(
-            backend, self._world.split("test"), tasks=["2T1", "3T1", "rank"], scorer="content", seed=self._seed,
-            distractors=self._distractors, pictures=self._world.pictures, templates=self._templates,
-        )  # fmt: skip
+            backend,
+            self._world.split("test"),
+            tasks=tasks,
+            scorer=scorer,
+            distractors=self._distractors,
+            pictures=self._world.pictures,
+            templates=self._templates,
+            control=control,
+            seed=self._seed,
+        )
         found.save(self._out / f"{name}.json")
         return found
 
     def _trained(self, records: Sequence[Record], out: Path, steps: int, adapter: Path | None = None) -> Path:
         from .integrations.training import AITOptions, LoRA, train_ait
 
-        mix = InstructionMix(answer=0.85, select=0.1, rank=0.05, mask=0.0, per_record=2, tasks=("2T1", "3T1"))
+        mix = InstructionMix(answer=0.94, select=0.04, rank=0.02, mask=0.0, per_record=3, tasks=("2T1", "3T1"))
         instructions = list(
             build_instructions(
                 records,
@@ -192,7 +204,7 @@ class _Seed:
             )
         )
         options = AITOptions(
-            steps=steps, batch=16, micro_batch=16, lr=5e-3, weight_decay=0.0, weighting="example", seed=self._seed,
+            steps=steps, batch=16, micro_batch=12, lr=5e-3, weight_decay=0.0, weighting="example", seed=self._seed,
             save_every=1000,
         )  # fmt: skip
         lora = LoRA(r=16, alpha=32, dropout=0.0)
@@ -228,7 +240,7 @@ class _Seed:
     def _refine(self, backend: Backend, out: Path, retrain: Any = None) -> Refinement:
         return self_refine(
             backend, self._train, self._nouns, out=out, n=self._profile.candidates, limit=self._profile.refine, batch=6,
-            gates=Gates(repetition=0.6), scorer="content", sampling=Sampling(max_new_tokens=16, temperature=0.7),
+            gates=Gates(repetition=0.6), scorer="pmi", sampling=Sampling(max_new_tokens=16, temperature=0.7),
             held_out=self._held_out, retrain=retrain, pictures=self._world.pictures,
             templates=self._templates, seed=self._seed,
         )  # fmt: skip
@@ -238,7 +250,7 @@ class _Seed:
 
         some = list({group_key(one): one for one in self._world.split("test")}.values())[:4]
         pipeline = CLoTPipeline(
-            backend, self._nouns, n=4, scorer="content", templates=self._templates, seed=self._seed,
+            backend, self._nouns, n=4, scorer="pmi", templates=self._templates, seed=self._seed,
             sampling=Sampling(max_new_tokens=16, temperature=0.7),
         )  # fmt: skip
         leaps = pipeline.answer(some, pictures=self._world.pictures)

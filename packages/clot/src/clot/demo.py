@@ -4,9 +4,11 @@ import math
 import multiprocessing
 import os
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,8 +19,8 @@ from . import _evaluation_figures as figures
 from . import _funnel_figures
 from ._demo_run import Profile, load_torch, make_base, run_seed
 
-_DEFAULT = Profile(prompts=120, base=110, tune=110, refine=12, candidates=4, again=40)
-_FULL = Profile(prompts=180, base=230, tune=180, refine=24, candidates=5, again=100)
+_DEFAULT = Profile(prompts=200, base=110, tune=170, refine=12, candidates=4, again=60)
+_FULL = Profile(prompts=240, base=230, tune=220, refine=24, candidates=5, again=100)
 _STAGES = ("base", "AIT", "CLoT")
 _T = {1: 12.706, 2: 4.303}  # two-sided 95 % quantiles of Student's t by degrees of freedom
 
@@ -46,11 +48,12 @@ def demo(config: DemoConfig) -> None:
     from . import __version__
 
     with needs("sail-clot", "demo"):  # now, not after the work
-        import peft  # noqa: F401
+        for name in ("matplotlib", "accelerate", "peft", "sail_core", "torchvision", "transformers"):
+            if find_spec(name) is None:  # what is there is imported later, by the processes that work
+                import_module(name)
     device = "cuda" if config.device == "cuda" else "cpu"
-    profile, seeds = (
-        (_FULL, range(config.seed, config.seed + 3)) if config.full else (_DEFAULT, range(config.seed, config.seed + 1))
-    )
+    profile = _FULL if config.full else _DEFAULT
+    seeds = range(config.seed, config.seed + (3 if config.full else 1))
     report = Report(
         "sail-clot", __version__, seed=config.seed, profile="full" if config.full else "default", device=device
     )
@@ -95,6 +98,8 @@ def _numbers(run: dict[str, Any]) -> dict[str, Any]:
             found[f"{name} content {task}"] = stage["tasks"][task]["accuracy"]
             found[f"{name} content {task}, pictures swapped"] = stage["control"][task]["accuracy"]
         found[f"{name} rank, normalised NDCG"] = stage["tasks"]["rank"]["normalised_ndcg"]
+    found["CLoT PMI 3T1"] = run["pmi"]["tasks"]["3T1"]["accuracy"]
+    found["CLoT PMI 3T1, pictures swapped"] = run["pmi"]["control"]["3T1"]["accuracy"]
     found["CLoT letter 3T1"] = run["letters"]["tasks"]["3T1"]["accuracy"]
     found["questions"] = run["stages"]["CLoT"]["tasks"]["3T1"]["questions"]
     summary = run["rounds"][0]
@@ -145,7 +150,7 @@ def _decided(interval: Sequence[float], value: float, *, below: bool) -> bool | 
 
 def _over_seeds(runs: Sequence[dict[str, Any]]) -> list[Verdict]:
     """Differences within a seed, with paired Student-t intervals where there are several seeds."""
-    claims = {
+    claims: dict[str, Callable[[dict[str, Any]], float]] = {
         "content 3T1: AIT above the base": lambda run: _accuracy(run, "AIT") - _accuracy(run, "base"),
         "content 3T1: CLoT above AIT": lambda run: _accuracy(run, "CLoT") - _accuracy(run, "AIT"),
         "content 3T1 after CLoT: the right picture above a swapped one": (
