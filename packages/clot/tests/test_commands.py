@@ -38,6 +38,14 @@ def literals(tmp_path):
     return path
 
 
+@pytest.fixture
+def glove(tmp_path):
+    path = tmp_path / "glove.txt"
+    names = [f"word{chr(97 + at)}" for at in range(20)]
+    path.write_text("".join(f"{name} {at + 1}.0 {at * at}.0 1.0\n" for at, name in enumerate(names)), encoding="utf-8")
+    return path
+
+
 def last_json(capsys):
     return json.loads(capsys.readouterr().out.splitlines()[-1])
 
@@ -95,7 +103,7 @@ def test_nouns(tmp_path, source, capsys):
     assert not (tmp_path / "no.json").exists()
 
 
-def test_evaluate_and_report(tmp_path, source, literals, capsys):
+def test_evaluate_and_report(tmp_path, source, literals, glove, capsys):
     pytest.importorskip("matplotlib")
     out = tmp_path / "echo"
     config = EvaluateConfig(
@@ -110,12 +118,14 @@ def test_evaluate_and_report(tmp_path, source, literals, capsys):
     run_evaluate(EvaluateConfig(model="echo", sources=(source,), out=out, tasks=("rank",), json=True))
     assert set(last_json(capsys)["tasks"]) == {"rank"}
     run_evaluate(config)
-    run_report(ReportConfig(runs=(out,), out=tmp_path / "report"))
+    run_dat(DatConfig(embeddings=glove, model="echo", items=30, out=tmp_path / "dat"))
+    run_report(ReportConfig(runs=(out, tmp_path / "dat"), out=tmp_path / "report"))
     report = json.loads((tmp_path / "report" / "report.json").read_text(encoding="utf-8"))
     assert {one["claim"] for one in report["verdicts"]} >= {"echo, 3T1: accuracy above chance"}
     for name in report["figures"]:
         assert (tmp_path / "report" / name).stat().st_size > 2000
-    assert {"accuracy.svg", "orders.png", "letters-echo.png"} <= set(report["figures"])
+    assert {"accuracy.svg", "orders.png", "letters-echo.png", "distances-dat.svg"} <= set(report["figures"])
+    assert report["metrics"]["dat"]["items"] == 30
 
 
 def test_evaluate_dry_counts_and_clouds(tmp_path, source, literals, capsys):
@@ -143,19 +153,11 @@ def test_evaluate_dry_counts_and_clouds(tmp_path, source, literals, capsys):
 def test_reports_of_runs_that_are_not_there(tmp_path):
     with pytest.raises(ValueError, match="there is no run"):
         run_report(ReportConfig(runs=()))
-    with pytest.raises(FileNotFoundError, match=r"no evaluation\.json and no finished round"):
+    with pytest.raises(FileNotFoundError, match=r"no evaluation\.json, no dat\.json and no finished round"):
         run_report(ReportConfig(runs=(tmp_path,)))
     (tmp_path / "evaluation.json").write_text("{", encoding="utf-8")
     with pytest.raises(ValueError, match="is not JSON"):
         run_report(ReportConfig(runs=(tmp_path,)))
-
-
-@pytest.fixture
-def glove(tmp_path):
-    path = tmp_path / "glove.txt"
-    names = [f"word{chr(97 + at)}" for at in range(20)]
-    path.write_text("".join(f"{name} {at + 1}.0 {at * at}.0 1.0\n" for at, name in enumerate(names)), encoding="utf-8")
-    return path
 
 
 def test_dat(tmp_path, glove, capsys):
@@ -164,9 +166,13 @@ def test_dat(tmp_path, glove, capsys):
     assert 0 < last_json(capsys)["score"] < 100
     run_dat(DatConfig(embeddings=glove, words=words[:3], json=True))
     assert last_json(capsys)["score"] is None
-    run_dat(DatConfig(embeddings=glove, model="echo", items=4, cache=tmp_path / "cache", json=True))
+    options = {"model": "echo", "items": 4, "cache": tmp_path / "cache", "out": tmp_path / "dat", "json": True}
+    run_dat(DatConfig(embeddings=glove, **options))
     said = last_json(capsys)
     assert said["worst"] <= said["asd"] <= said["best"]
+    data = json.loads((tmp_path / "dat" / "dat.json").read_text(encoding="utf-8"))
+    assert sum(data["chosen"]) / 4 == pytest.approx(said["asd"])
+    assert len(data["offered"]) == 4
     for options in ({}, {"words": words, "model": "echo"}):
         with pytest.raises(ValueError, match="either --words"):
             run_dat(DatConfig(embeddings=glove, **options))

@@ -179,6 +179,48 @@ def test_an_error_that_names_nobody_is_not_swallowed():
         evaluate(EchoBackend(logprob=fail), ROWS, tasks=["rank"])
 
 
+class Mortal(EchoBackend):
+    """Dies after so many calls, as a killed process does."""
+
+    def __init__(self, lives):
+        super().__init__(logprob=ORACLE._logprob)
+        self.calls, self.lives = 0, lives
+
+    def option_logprobs(self, requests):
+        if self.calls == self.lives:
+            raise KeyboardInterrupt
+        self.calls += 1
+        return super().option_logprobs(requests)
+
+
+@pytest.mark.parametrize("torn", [False, True])
+def test_a_killed_evaluation_goes_on_where_it_was(tmp_path, torn):
+    store = tmp_path / "answers.jsonl"
+    options = {"tasks": ["3T1", "rank"], "distractors": WRONG, "batch": 7, "store": store}
+    whole = Mortal(-1)
+    expected = evaluate(whole, ROWS, **options | {"store": None})
+    done = 0
+    for lives in (0, 1, 5, 3, 9, 10**6):
+        mortal = Mortal(lives)
+        try:
+            found = evaluate(mortal, ROWS, **options)
+        except KeyboardInterrupt:
+            assert mortal.calls == lives
+        done += mortal.calls
+        if torn and lives == 5:
+            store.write_bytes(store.read_bytes()[:-9])
+            done -= 1  # the batch whose line was cut is asked again
+    assert done == whole.calls
+    assert found == expected
+    again = Mortal(0)
+    assert evaluate(again, ROWS, **options) == expected
+    assert again.calls == 0
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(Mortal(0), ROWS, **options | {"seed": 1})  # other questions
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(Mortal(0), ROWS, **options | {"permutations": "none"})  # another way to ask
+
+
 def test_saved_and_shown(tmp_path):
     found = evaluate(ORACLE, ROWS, distractors=WRONG, limit=10)
     assert {one.questions for one in found.tasks.values()} == {10}

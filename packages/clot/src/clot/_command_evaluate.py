@@ -49,7 +49,7 @@ class EvaluateConfig:
         batch: Questions of one call of the model.
         templates: Files with wording of one's own.
         seed: Decides distractors and orders of options.
-        resume: Take what lies in out already, if it is of the same settings and model.
+        resume: Go on with what lies in out already, where it is of the same settings and model.
         dry_run: Count the questions, and ask none.
         json: Print one line of JSON.
     """
@@ -106,6 +106,8 @@ def run_evaluate(config: EvaluateConfig) -> None:
         print("nothing to do: these settings and this model were evaluated before")
         _tell(known, "", config.json)
         return
+    if not config.resume:
+        (config.out / "answers.jsonl").unlink(missing_ok=True)
     data: dict[str, Any] = dict(key)
     table = ""
     if config.sources:
@@ -124,6 +126,7 @@ def run_evaluate(config: EvaluateConfig) -> None:
             limit=config.limit,
             batch=config.batch,
             seed=config.seed,
+            store=config.out / "answers.jsonl",
         )
         data |= found.to_dict()
         table = found.table()
@@ -258,6 +261,7 @@ class DatConfig:
         device: Device of the model.
         scorer: How its answers are read.
         seed: Draws the lists.
+        out: Folder for dat.json with every distance, which report draws; for a model.
         json: Print one line of JSON.
     """
 
@@ -273,6 +277,7 @@ class DatConfig:
     device: str = "auto"
     scorer: Literal["letter", "generate"] = "letter"
     seed: int = 0
+    out: Path | None = None
     json: bool = False
 
 
@@ -289,4 +294,7 @@ def run_dat(config: DatConfig) -> None:
     backend = open_backend(config.model, server=config.server, adapter=config.adapter, device=config.device)
     items = make_completions(sorted(vectors), config.items, seed=config.seed, embeddings=vectors)
     result = complete(scorer_of(config.scorer, backend), items, vectors, seed=config.seed)
-    say(asdict(result) | {"model": backend.digest}, config.json)
+    data = asdict(result) | {"model": backend.digest, "scorer": config.scorer, "seed": config.seed}
+    if config.out is not None:
+        write_atomic(config.out / "dat.json", json.dumps(data, indent=1) + "\n")
+    say({name: value for name, value in data.items() if name not in ("chosen", "offered")}, config.json)

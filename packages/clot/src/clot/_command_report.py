@@ -21,12 +21,16 @@ except PackageNotFoundError:
     _VERSION = "0+source"
 
 
+_EVALUATED = ("tasks", "control", "cloud", "average", "skipped")
+_COMPLETED = ("asd", "interval", "random", "best", "worst", "best_rate", "parse_rate", "items")
+
+
 @dataclass(frozen=True, kw_only=True)
 class ReportConfig:
-    """Put evaluations and refinements side by side.
+    """Put evaluations, refinements and word lists side by side.
 
     Attributes:
-        runs: Folders that evaluate or refine wrote; a run is named by its folder.
+        runs: Folders that evaluate, refine or dat wrote; a run is named by its folder.
         out: Folder for report.json and the figures.
         plots: Draw figures (extra demo).
         json: Print one line of JSON.
@@ -44,9 +48,7 @@ def run_report(config: ReportConfig) -> None:
     seed = next((one["seed"] for one in evaluations.values() if "seed" in one), 0)
     report = Report("sail-clot", _VERSION, seed=seed, profile="report", device="none")
     for name, one in evaluations.items():
-        report.metrics[name] = {
-            key: one[key] for key in ("tasks", "control", "cloud", "average", "skipped") if one.get(key)
-        }
+        report.metrics[name] = {key: one[key] for key in (*_EVALUATED, *_COMPLETED) if one.get(key) is not None}
         report.verdicts += _verdicts(name, one)
     for name, rounds in refinements.items():
         report.metrics[name] = {f"round {one['round']}": one for one in rounds}
@@ -70,12 +72,15 @@ def _read(runs: tuple[Path, ...]) -> tuple[dict[str, Any], dict[str, list[dict[s
             raise ValueError(f"two runs are named {name!r}; rename a folder")
         rounds = sorted(folder.glob("round-*/summary.json"), key=lambda path: int(path.parent.name[6:]))
         try:
-            if (folder / "evaluation.json").is_file():
-                evaluations[name] = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
+            found = next((folder / one for one in ("evaluation.json", "dat.json") if (folder / one).is_file()), None)
+            if found is not None:
+                evaluations[name] = json.loads(found.read_text(encoding="utf-8"))
             elif rounds:
                 refinements[name] = [json.loads(path.read_text(encoding="utf-8")) for path in rounds]
             else:
-                raise FileNotFoundError(f"the folder {str(folder)!r} has no evaluation.json and no finished round")
+                raise FileNotFoundError(
+                    f"the folder {str(folder)!r} has no evaluation.json, no dat.json and no finished round"
+                )
         except json.JSONDecodeError as error:
             raise ValueError(f"a file of the run {name!r} is not JSON: {error}") from None
     return evaluations, refinements
@@ -94,6 +99,11 @@ def _verdicts(name: str, data: Mapping[str, Any]) -> list[Verdict]:
             holds = True if interval[0] > chance else False if interval[1] < chance else None
         between = None if interval is None else (float(interval[0]), float(interval[1]))
         found.append(Verdict(f"{name}, {task}: {what} above chance", f"> {chance:.3g}", value, between, holds))
+    if "asd" in data and data["interval"] is not None:
+        low, high = data["interval"]
+        holds = True if low > data["random"] else False if high < data["random"] else None
+        claim = f"{name}: chosen words are further away than drawn ones"
+        found.append(Verdict(claim, f"> {data['random']:.4g}", data["asd"], (low, high), holds))
     return found
 
 
@@ -104,12 +114,14 @@ def _draw(report: Report, evaluations: Mapping[str, Any], refinements: Mapping[s
         ("accuracy", figures.accuracies(evaluations)),
         ("orders", figures.orders(evaluations)),
     ]
+    kinds = {
+        "cells": figures.cells,
+        "letters": figures.letters,
+        "reliability": figures.reliability,
+        "distances": figures.distances,
+    }
     for name, data in evaluations.items():
-        for kind, draw in (
-            ("cells", figures.cells),
-            ("letters", figures.letters),
-            ("reliability", figures.reliability),
-        ):
+        for kind, draw in kinds.items():
             drawn.append((f"{kind}-{_file(name)}", draw(name, data)))
     for name, rounds in refinements.items():
         drawn.append((f"funnel-{_file(name)}", _funnel_figures.funnel(rounds)))

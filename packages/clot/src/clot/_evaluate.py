@@ -1,5 +1,6 @@
 """Put a model's sense of humour to the test: choices of four kinds, and orders."""
 
+import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from string import ascii_uppercase
@@ -8,6 +9,7 @@ from typing import Any, Literal, get_args
 from oogiri_go import Record
 from tqdm import tqdm  # type: ignore[import-untyped]
 
+from ._answers import Answers, batch_name
 from ._backend import Backend
 from ._choices import TASKS, choice_questions, ranking_questions
 from ._evaluation import ChoiceResult, Evaluation, RankResult
@@ -37,6 +39,7 @@ def evaluate(
     limit: int | None = None,
     batch: int = 16,
     seed: int = 0,
+    store: str | os.PathLike[str] | None = None,
 ) -> Evaluation:
     """Ask a model to choose and to rank, and set what it does beside chance.
 
@@ -58,6 +61,8 @@ def evaluate(
         limit: At most so many questions of a task; None asks all.
         batch: Questions of one call of the backend.
         seed: Decides distractors and orders of options.
+        store: A file that keeps the answers batch by batch; started again with it, an evaluation goes on where it was
+            killed, with the same result.
 
     Returns:
         What was found.
@@ -82,7 +87,8 @@ def evaluate(
     templates = templates or Templates()
     distractors = distractors or Distractors(records, seed=seed)
     judge = scorer_of(scorer, backend, permutations=permutations, templates=templates)
-    run = _Run(batch)
+    key = {"model": backend.digest, "templates": templates.digest, "scorer": scorer, "permutations": permutations}
+    run = _Run(batch, Answers(store, key))
     found: dict[str, tuple[list[Question], list[Scored]]] = {}
     control_results: dict[str, ChoiceResult] = {}
     skipped: dict[str, dict[str, int]] = {}
@@ -123,22 +129,27 @@ def evaluate(
 class _Run:
     """Asks in batches; what an error names is left out."""
 
-    def __init__(self, batch: int) -> None:
+    def __init__(self, batch: int, kept: Answers) -> None:
         self._batch = batch
+        self._kept = kept
         self.failed: dict[str, str] = {}
 
     def ask(
         self,
         questions: Sequence[Question],
         name: str,
-        call: Callable[[Sequence[Question]], list[Any]],
-    ) -> tuple[list[Question], list[Any]]:
+        call: Callable[[Sequence[Question]], list[Scored]],
+    ) -> tuple[list[Question], list[Scored]]:
         asked: list[Question] = []
-        answers: list[Any] = []
+        answers: list[Scored] = []
         with tqdm(total=len(questions), desc=name, disable=None, delay=2) as bar:
             for start in range(0, len(questions), self._batch):
                 some = questions[start : start + self._batch]
-                given, problems = tolerant(call, [one.id for one in some], some)
+                key = batch_name(name, some)
+                if (found := self._kept.get(key)) is None:
+                    found = tolerant(call, [one.id for one in some], some)
+                    self._kept.put(key, found)
+                given, problems = found
                 self.failed |= problems
                 by_id = {one.id: one for one in some}
                 asked += [by_id[key] for key, _ in given]

@@ -162,3 +162,26 @@ def reliability(name: str, data: Data) -> "Figure | None":
         axes.set_ylabel("share of right choices")
         axes.set_title(f"{name}: reliability", loc="left")
         return fig
+
+
+def distances(name: str, data: Data) -> "Figure | None":
+    """Histogram of the mean distances of completed word lists, beside those that all offered words would give."""
+    if not data.get("chosen"):
+        return None
+    with figure_style():
+        from matplotlib.figure import Figure
+
+        fig = Figure(figsize=(6.0, 3.8))
+        axes = fig.subplots()
+        offered = [one for row in data["offered"] for one in row]
+        low, high = min(offered), max(offered)
+        bins = [low + at * (high - low) / 16 for at in range(17)]
+        axes.hist(offered, bins, density=True, color="0.75", label="any of the four")
+        axes.hist(data["chosen"], bins, density=True, histtype="step", color="C0", linewidth=2, label="chosen")
+        axes.axvline(data["random"], color="0.4", linestyle="--", linewidth=1.2)
+        axes.axvline(data["asd"], color="C0", linestyle="--", linewidth=1.2)
+        axes.set_xlabel("mean semantic distance of ten words (means dashed)")
+        axes.set_ylabel("density")
+        axes.set_title(f"{name}: divergent association, {data['items']} lists", loc="left")
+        axes.legend(fontsize=9)
+        return fig

@@ -53,6 +53,8 @@ class CompletionResult:
         best_rate: Share of items where the most distant word was chosen; one quarter by chance.
         parse_rate: Share of items whose answer could be read; the others count as drawn at random.
         items: Number of items.
+        chosen: The distance of each completed list.
+        offered: The distances that each item's four words would give.
 
     Example:
         >>> CompletionResult(80.0, (79.0, 81.0), 78.0, 83.0, 74.0, 0.4, 1.0, 100).best_rate
@@ -67,6 +69,8 @@ class CompletionResult:
     best_rate: float
     parse_rate: float
     items: int
+    chosen: tuple[float, ...] = ()
+    offered: tuple[tuple[float, ...], ...] = ()
 
 
 def make_completions(
@@ -147,4 +151,6 @@ def complete(
         best_rate=sum(hits) / len(hits),
         parse_rate=sum(one.parsed for one in scored) / len(scored),
         items=len(items),
+        chosen=tuple(chosen.tolist()),
+        offered=tuple(map(tuple, table.tolist())),
     )
