@@ -31,10 +31,12 @@ _BASE_SEED = 1000
 
 @dataclass(frozen=True)
 class Profile:
-    """Sizes of a demo.
+    """Sizes of a demo, as its protocol file has them.
 
     Attributes:
-        prompts: Prompts of a seed's world; a third is for testing.
+        seeds: Number of seeds.
+        prompts: Prompts of a seed's world.
+        test: Share of them for testing.
         base: Steps of the literal base.
         tune: Steps of instruction tuning.
         refine: Prompts of refinement.
@@ -42,12 +44,20 @@ class Profile:
         again: Steps of the training on the mixture.
     """
 
+    seeds: int
     prompts: int
+    test: float
     base: int
     tune: int
     refine: int
     candidates: int
     again: int
+
+    @classmethod
+    def read(cls, path: Path) -> "Profile":
+        """Read a protocol file; what it says in words is for people."""
+        data = json.loads(path.read_text(encoding="utf-8"))
+        return cls(**{name: data[name] for name in cls.__dataclass_fields__})
 
 
 class Crash(BaseException):
@@ -135,7 +145,7 @@ class _Seed:
         self._profile = profile
         self._device = device
         self._templates = wording(out)
-        self._world: World = make_world(seed=seed, prompts=profile.prompts, test=0.25, games=GAMES)
+        self._world: World = make_world(seed=seed, prompts=profile.prompts, test=profile.test, games=GAMES)
         parts = split(self._world.split("train"), seed=seed, ratios=(0.7, 0.3, 0.0))
         self._train, self._held_out = parts.train, parts.validation  # the test prompts stay for the evaluation
         literals = {group_key(one): self._world.captions[one.image] for one in self._world.records if one.image}

@@ -19,8 +19,6 @@ from . import _evaluation_figures as figures
 from . import _funnel_figures
 from ._demo_run import Profile, load_torch, make_base, run_seed
 
-_DEFAULT = Profile(prompts=200, base=110, tune=170, refine=12, candidates=4, again=60)
-_FULL = Profile(prompts=240, base=230, tune=220, refine=24, candidates=5, again=100)
 _STAGES = ("base", "AIT", "CLoT")
 _T = {1: 12.706, 2: 4.303}  # two-sided 95 % quantiles of Student's t by degrees of freedom
 
@@ -52,11 +50,11 @@ def demo(config: DemoConfig) -> None:
             if find_spec(name) is None:  # what is there is imported later, by the processes that work
                 import_module(name)
     device = "cuda" if config.device == "cuda" else "cpu"
-    profile = _FULL if config.full else _DEFAULT
-    seeds = range(config.seed, config.seed + (3 if config.full else 1))
-    report = Report(
-        "sail-clot", __version__, seed=config.seed, profile="full" if config.full else "default", device=device
-    )
+    name = "full" if config.full else "default"
+    protocol = Path(__file__).with_name("protocols") / f"{name}.json"
+    profile = Profile.read(protocol)
+    seeds = range(config.seed, config.seed + profile.seeds)
+    report = Report("sail-clot", __version__, seed=config.seed, profile=name, device=device, protocol=protocol)
     runs = _run(config.out, profile, seeds, device)
     report.metrics |= {f"seed {one['seed']}": _numbers(one) for one in runs}
     report.metrics["examples"] = [one for run in runs for one in run["examples"]][:6]
