@@ -106,6 +106,7 @@ class Loop:
     def _step(self, step: int, share: list[Example | None], progress: Progress) -> None:
         options = self.options
         examples = [one for one in share if one is not None]
+        examples.sort(key=lambda one: len(one.prompt.ids) + len(one.target))  # alike in length, little padding
         counts = torch.zeros(3 + 2 * len(self.kinds), dtype=torch.float64)
         counts[0] = sum(len(one.target) for one in examples)
         counts[1] = len(examples)
