@@ -74,8 +74,3 @@ class Group:
     def backward(self, loss: Tensor) -> None:
         """Accumulate gradients."""
         self._accelerator.backward(loss)
-
-    def end(self) -> None:
-        """Leave the group of processes."""
-        if self.size > 1 and torch.distributed.is_initialized():
-            torch.distributed.destroy_process_group()

@@ -62,8 +62,10 @@ def train_ait(
 
     loss = mean over the tokens (or over the instructions) of a batch of -log p(token | prompt, answer so far)
 
-    The loss is on the answer and its end token. Started by ``torchrun`` with several processes, each takes its share
-    of every batch, and the gradients are those of one process but for rounding. A checkpoint is written every
+    The loss is on the answer and its end token. Started with several processes, such as ``torchrun --nproc-per-node=8
+    -m clot.cli train ...`` or ``accelerate launch``, each takes its share of every batch, and the gradients are those
+    of one process but for rounding; ``parallel="fsdp2"`` also divides weights, gradients and the optimizer's state,
+    after each process has loaded the whole model once. A checkpoint is written every
     ``save_every`` steps; a run that is started again goes on from the last one and ends with the same bits on a CPU.
     ``metrics.jsonl`` has a row for each step: ``loss`` and the loss of each kind, as means over their tokens.
 
