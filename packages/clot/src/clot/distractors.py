@@ -51,11 +51,11 @@ class Distractors:
         self._rewrites = rewrites or {}
         self._seed = seed
         self._pictures = pictures
-        self._pools: dict[tuple[str, str], list[tuple[str, str]]] = {}
+        self._pools: dict[tuple[str, str], list[str]] = {}
         self._answers: dict[tuple[str, str], set[str]] = {}
         for one in records:
             group = group_key(one, pictures)
-            self._pools.setdefault((one.lang, one.type), []).append((group, one.text))
+            self._pools.setdefault((one.lang, one.type), []).append(one.text)
             self._answers.setdefault((one.lang, group), set()).add(fold(one.text))
 
     def literal(self, record: Record) -> str | None:
@@ -84,10 +84,10 @@ class Distractors:
         avoid = self._answers.get((record.lang, group), set()) | {fold(text) for text in taken}
         draws = Draws(self._seed, "other", name_of(record), key)
         for _ in range(20):
-            other, text = pool[draws.below(len(pool))]
-            if other != group and fold(text) not in avoid:
+            text = pool[draws.below(len(pool))]
+            if fold(text) not in avoid:
                 return text
-        free = [text for other, text in pool if other != group and fold(text) not in avoid]
+        free = [text for text in pool if fold(text) not in avoid]
         return free[draws.below(len(free))] if free else None
 
 
