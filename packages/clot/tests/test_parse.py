@@ -60,6 +60,8 @@ def test_certain_choices(text, expected):
         "A, B, C, D",
         "A. One\nB. Two\nC. Three\nD. Four",
         "A. B.",
+        "A. and B.",
+        "A、B. C.",
         "Not B",
         "选项",
     ],
@@ -78,6 +80,9 @@ def test_an_option_that_imitates_an_answer_stays_text(text):
 def test_option_texts_settle_what_letters_leave_open():
     options = ["B.", "plan B. C. now", "C"]
     assert parse_answer("A. B.", 3) is None
+    assert parse_answer("A. and C.", 3) is None
+    assert parse_answer("A. and C.", 3, options=["one", "two", "three"]) == (0, 2)
+    assert parse_answer("A. and C.", 3, options=["and C.", "two", "three"]) == (0,)
     assert parse_answer("A. B.", 3, options=options) == (0,)
     assert parse_answer("B. plan B. C. now C. C", 3, options=options) == (1, 2)
     assert parse_answer("A. plan B. C. now", 3, options=options) is None  # the letter of one, the text of another

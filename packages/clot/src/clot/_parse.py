@@ -138,13 +138,17 @@ def _line(line: str, options: Sequence[str] | None) -> list[int] | None:
             return several
         if any(_same(content, other) for other in options):
             return []
-    if _letters(rest) is not None:
-        return _letters(rest)
+    letters = _letters(rest, told=options is not None and at < len(options))
+    if letters is not None:
+        return letters
     return [at] if item else None
 
 
-def _letters(line: str) -> list[int] | None:
-    """A line that is nothing but labels; [] where it may also be a label with its text, as ``A. B.`` may."""
+def _letters(line: str, *, told: bool) -> list[int] | None:
+    """A line that is nothing but labels.
+
+    ``A. and B.`` may be two of them, or a label and its text. That is [], unless the texts have told that it is none.
+    """
     line = line.rstrip(_TRAILING).strip()
     found: list[int] = []
     at, certain = 0, True
@@ -158,7 +162,7 @@ def _letters(line: str) -> list[int] | None:
             join = _JOIN.match(line, at) or re.compile("(?<=、)").match(line, at)
             if join is None:
                 return None
-            certain &= label[0][-1].isalpha() or label[0][-1] == "、" or bool(join[0].strip())
+            certain &= told or label[0].isalpha() or label[0][0] in "([" or label[0][-1] == "、"
             at = join.end()
     return (found if certain else []) if found else None
 
