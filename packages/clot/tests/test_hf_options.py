@@ -126,6 +126,20 @@ def test_permutations_share_what_stands_before_their_options(backend, asked, cou
     assert (numbers(found) - numbers(alone)).abs().max() < 1e-4
 
 
+def test_a_prompt_that_begins_another_keeps_a_token_of_its_own(backend):
+    from clot.integrations.hf._encode import Encoded
+    from clot.integrations.hf._prefill import Prefill
+
+    long = tuple(backend.processor.tokenizer("the ring orbits a teapot").input_ids)
+    prompts = [Encoded(str(length), long[:length], b"", 0, {}, {}) for length in (3, 5, 4, 3)]
+    with torch.inference_mode():
+        read = Prefill(backend._reader, side="left", capacity=0)(prompts)
+        for prompt, (state, row) in zip(prompts, read, strict=True):
+            alone = backend._reader.prompt(prompt)
+            assert (state.logits[row] - alone.logits[0]).abs().max() < 1e-4
+            assert state.position[row] == alone.position[0] == len(prompt.ids)
+
+
 def test_the_picture_matters_and_is_told_apart(backend, asked):
     one, two = asked[0], Prompt(asked[0].text, asked[3].image)
     found = numbers(backend.option_logprobs([OptionRequest(str(at), it, OPTIONS) for at, it in enumerate((one, two))]))

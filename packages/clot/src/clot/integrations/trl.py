@@ -64,8 +64,8 @@ def to_dpo(
 ) -> Any:
     """Write pairs of rated answers as the data set of TRL's ``DPOTrainer``.
 
-    A pair is written only where people's ratings tell its answers apart: ``|m1 - m2| >= 2 sqrt(se1^2 + se2^2)``, with
-    the means and standard errors ``rating_mean`` and ``rating_se`` of ``Record.extra``. Likes are not used, because they
+    A pair is written only where people's ratings tell its answers apart: ``|m1 - m2| >= 2 sqrt(se1^2 + se2^2)``,
+    with the means and standard errors ``rating_mean`` and ``rating_se`` of ``Record.extra``. Likes are not used: they
     grow with how often an answer was shown.
 
     Args:
