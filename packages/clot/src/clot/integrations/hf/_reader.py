@@ -129,6 +129,8 @@ class Reader:
     def _positions(self, inputs: Mapping[str, Tensor]) -> Tensor:
         if self._rope is None:
             return (inputs["attention_mask"].cumsum(1) - 1).clamp(min=0)
+        if "mm_token_type_ids" not in inputs:  # not every processor marks what is text throughout
+            inputs = {**inputs, "mm_token_type_ids": torch.zeros_like(inputs["input_ids"])}
         positions, _ = self._rope(**{name: value for name, value in inputs.items() if name in self._rope_names})
         return positions  # type: ignore[no-any-return]
 
