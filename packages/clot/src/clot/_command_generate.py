@@ -140,7 +140,8 @@ def _written(path: Path, resume: bool) -> set[str]:
 
 def run_ui(config: UiConfig) -> None:
     """Serve the page until it is interrupted."""
-    from .integrations.gradio import play  # first: without the extra, no model is loaded
+    config.noun_set()  # what is missing is said before anything is loaded, here the nouns, there the extra
+    from .integrations.gradio import play
 
     play(_pipeline(config), host=config.host, port=config.port)
 
