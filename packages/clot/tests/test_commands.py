@@ -150,6 +150,32 @@ def test_evaluate_dry_counts_and_clouds(tmp_path, source, literals, capsys):
         run_evaluate(EvaluateConfig(model="echo"))
 
 
+def test_evaluate_a_server(tmp_path, source, capsys):
+    pytest.importorskip("httpx")
+    sys.path.insert(0, str(Path(__file__).parent))
+    from fake_server import FakeServer, vllm
+
+    with FakeServer(vllm(lambda word: -float(len(word)))) as server:
+        run_evaluate(
+            EvaluateConfig(
+                model="m",
+                server=server.url,
+                sources=(source,),
+                out=tmp_path / "out",
+                tasks=("rank",),
+                scorer="pmi",
+                prompt_logprobs=True,
+                price=(1.0, 0.0),
+                limit=2,
+                json=True,
+            )
+        )
+    assert last_json(capsys)["tasks"]["rank"]["questions"] == 2
+    rows = [json.loads(line) for line in (tmp_path / "out" / "requests.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert len(rows) == 2 * 2 * (1 + 5)  # with and without the question: its length, and five answers
+    assert all(row["cost"] > 0 for row in rows)
+
+
 def test_reports_of_runs_that_are_not_there(tmp_path):
     with pytest.raises(ValueError, match="there is no run"):
         run_report(ReportConfig(runs=()))

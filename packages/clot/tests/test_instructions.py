@@ -229,11 +229,11 @@ def test_all_equal_likes_give_no_order():
 
 
 def test_nouns_of_ones_own_and_words_inside_words():
-    rows = [Record("", "T2T", "Why?", None, "A category of Cats and cats.", 1, "en")]
+    rows = [Record("", "T2T", "Why?", None, "A category of Cat toys for a cat.", 1, "en")]
     mix = InstructionMix(answer=0, select=0, rank=0, per_record=1)
-    [one] = build_instructions(rows, mix, nouns=lambda record: ["cats"])
-    assert one.target == "Cats"
-    assert "A category of [MASK] and cats." in one.prompt.text
+    [one] = build_instructions(rows, mix, nouns=lambda record: ["cat"])
+    assert one.target == "Cat"
+    assert "A category of [MASK] toys for a cat." in one.prompt.text
 
 
 def test_several_paraphrases_and_ones_own_wording(tmp_path, built):

@@ -34,6 +34,8 @@ class EvaluateConfig:
         adapter: Adapter of the model.
         device: Device of the model.
         concurrency: Requests under way at once, for a server.
+        price: Price of a million tokens read and of a million written, for the log of a server.
+        prompt_logprobs: The server scores whole answers (vLLM), as the scorers content and pmi need.
         tasks: What is asked.
         scorer: How answers are read.
         permutations: Orders of the options that letters are averaged over.
@@ -61,6 +63,8 @@ class EvaluateConfig:
     adapter: Path | None = None
     device: str = "auto"
     concurrency: int = 8
+    price: tuple[float, float] = (0.0, 0.0)
+    prompt_logprobs: bool = False
     tasks: tuple[Task, ...] = ("2T1", "3T1", "4T1", "5T2", "rank")
     scorer: ScorerName = "letter"
     permutations: Literal["cyclic", "none"] = "cyclic"
@@ -97,9 +101,11 @@ def run_evaluate(config: EvaluateConfig) -> None:
         device=config.device,
         concurrency=config.concurrency,
         log=config.out / "requests.jsonl" if config.server else None,
+        price=config.price,
+        prompt_logprobs=config.prompt_logprobs,
     )
     settings = json.loads(json.dumps(asdict(config), default=str))
-    for name in ("out", "resume", "json", "dry_run", "batch", "concurrency", "device"):
+    for name in ("out", "resume", "json", "dry_run", "batch", "concurrency", "price", "device"):
         del settings[name]
     key = {"settings": settings, "model": backend.digest, "templates": templates.digest}
     if config.resume and (known := _known(path, key)) is not None:

@@ -15,6 +15,8 @@ def open_backend(
     device: str = "auto",
     concurrency: int = 8,
     log: str | os.PathLike[str] | None = None,
+    price: tuple[float, float] = (0.0, 0.0),
+    prompt_logprobs: bool = False,
 ) -> Backend:
     """Open a model.
 
@@ -26,6 +28,8 @@ def open_backend(
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or the like, for such a model.
         concurrency: Requests under way at once, for a server.
         log: A file for tokens and cost, for a server.
+        price: Price of a million tokens read and of a million written, for a server.
+        prompt_logprobs: The server scores whole answers (vLLM).
 
     Returns:
         The backend.
@@ -37,7 +41,9 @@ def open_backend(
     if adapter is not None and (server is not None or model == "echo"):
         raise ValueError("an adapter belongs to a model that is loaded here; start the server with the adapter instead")
     if server is not None:
-        return OpenAIBackend(model, base_url=server, concurrency=concurrency, log=log)
+        return OpenAIBackend(
+            model, base_url=server, concurrency=concurrency, log=log, price=price, prompt_logprobs=prompt_logprobs
+        )
     if model == "echo":
         return EchoBackend()
     from .integrations.hf import HFBackend
