@@ -126,6 +126,10 @@ def test_evaluate_and_report(tmp_path, source, literals, glove, capsys):
         assert (tmp_path / "report" / name).stat().st_size > 2000
     assert {"accuracy.svg", "orders.png", "letters-echo.png", "distances-dat.svg"} <= set(report["figures"])
     assert report["metrics"]["dat"]["items"] == 30
+    gain = next(one for one in report["verdicts"] if one["claim"].startswith("dat: chosen words"))
+    about = report["metrics"]["dat"]
+    assert gain["measured"] == pytest.approx(about["asd"] - about["random"])
+    assert gain["interval"][0] <= gain["measured"] <= gain["interval"][1]
 
 
 def test_evaluate_dry_counts_and_clouds(tmp_path, source, literals, capsys):

@@ -11,6 +11,7 @@ from oogiri_go.runs import Report, Verdict, needs
 
 from . import _evaluation_figures as figures
 from . import _funnel_figures
+from .metrics import mean_interval
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -99,11 +100,12 @@ def _verdicts(name: str, data: Mapping[str, Any]) -> list[Verdict]:
             holds = True if interval[0] > chance else False if interval[1] < chance else None
         between = None if interval is None else (float(interval[0]), float(interval[1]))
         found.append(Verdict(f"{name}, {task}: {what} above chance", f"> {chance:.3g}", value, between, holds))
-    if "asd" in data and data["interval"] is not None:
-        low, high = data["interval"]
-        holds = True if low > data["random"] else False if high < data["random"] else None
-        claim = f"{name}: chosen words are further away than drawn ones"
-        found.append(Verdict(claim, f"> {data['random']:.4g}", data["asd"], (low, high), holds))
+    if data.get("chosen"):
+        gains = [one - sum(row) / len(row) for one, row in zip(data["chosen"], data["offered"], strict=True)]
+        between = mean_interval(gains)
+        holds = None if between is None else True if between[0] > 0 else False if between[1] < 0 else None
+        claim = f"{name}: chosen words are further away than drawn ones, by so much"
+        found.append(Verdict(claim, "> 0", sum(gains) / len(gains), between, holds))
     return found
 
 
