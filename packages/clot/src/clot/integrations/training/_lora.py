@@ -118,20 +118,12 @@ def save_adapter(
     Returns:
         The folder.
     """
-    from peft import get_peft_model_state_dict
-    from safetensors.torch import save
-
-    weights = get_peft_model_state_dict(model, state_dict=dict(state), save_embedding_layers=False)
-    config = dict(model.peft_config["default"].to_dict(), inference_mode=True)
-    files = {
-        "adapter_model.safetensors": save({name: one.contiguous() for name, one in weights.items()}, {"format": "pt"}),
-        IDENTITY: (json.dumps(dict(identity), indent=1) + "\n").encode(),
-        "adapter_config.json": (json.dumps(config, indent=1, sort_keys=True, default=sorted) + "\n").encode(),
-    }
 
     def fill(path: Path) -> None:
-        for name, data in files.items():
-            write_atomic(path / name, data)
+        with quiet():
+            model.save_pretrained(path, state_dict=dict(state), save_embedding_layers=False)
+        (path / "README.md").unlink(missing_ok=True)  # an empty model card
+        write_atomic(path / IDENTITY, json.dumps(dict(identity), indent=1) + "\n")
 
     return _publish(folder, fill)
 
