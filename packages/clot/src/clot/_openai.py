@@ -70,6 +70,7 @@ class OpenAIBackend:
         max_image: Largest picture that is sent, in bytes.
         max_body: Largest answer that is read, in bytes.
         prompt_logprobs: The server gives log-probabilities of the prompt's tokens (vLLM).
+        sleep: Waits between attempts, for so many seconds.
 
     Attributes:
         digest: Names server and model.
@@ -78,6 +79,11 @@ class OpenAIBackend:
     Raises:
         MissingExtra: httpx is not installed.
         ValueError: An argument has no such value.
+
+    Example:
+        >>> with OpenAIBackend("Qwen/Qwen3-VL-8B-Instruct", base_url="http://localhost:8000/v1") as server:
+        ...     print(server.generate([]), server.usage.requests)
+        [] 0
     """
 
     def __init__(

@@ -78,6 +78,17 @@ def cloud_questions(
     Raises:
         FileNotFoundError: There is no such folder.
         ValueError: It has no picture, or there are too few distractors, or a picture is larger than 64 MiB.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     Path(folder, "cat").mkdir()
+        ...     _ = Path(folder, "cat", "1.png").write_bytes(b"...")
+        ...     for one in cloud_questions(folder):
+        ...         print(one.id, one.options[one.answer[0]], len(one.options))
+        cat/1.png#0 cat 4
+        cat/1.png#1 cat 4
+        cat/1.png#2 cat 4
     """
     root = Path(folder)
     if not root.is_dir():
@@ -130,6 +141,13 @@ def guess(scorer: Scorer, questions: Sequence[Question], *, seed: int = 0) -> Cl
 
     Raises:
         ValueError: There is no question.
+
+    Example:
+        >>> from clot import EchoBackend, LetterScorer
+        >>> asked = [Question("cat/1.png#0", Prompt("", b"..."), ("egg", "cat"), "en", answer=(1,), wording="cloud")]
+        >>> sees_a_cat = EchoBackend(logprob=lambda prompt, letter: float(f"{letter}. cat" in prompt.text))
+        >>> guess(LetterScorer(sees_a_cat), asked).accuracy
+        1.0
     """
     if not questions:
         raise ValueError("there is no question to ask")

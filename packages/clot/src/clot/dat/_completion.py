@@ -130,6 +130,13 @@ def complete(
 
     Raises:
         ValueError: There is no item, or a word has no vector.
+
+    Example:
+        >>> from clot import EchoBackend, LetterScorer
+        >>> vectors = {f"word{letter}": np.eye(13)[at] for at, letter in enumerate("abcdefghijklm")}
+        >>> found = complete(LetterScorer(EchoBackend()), make_completions(list(vectors), 5), vectors)
+        >>> print(f"{found.asd:.1f} {found.best:.1f}")
+        100.0 100.0
     """
     if not items:
         raise ValueError("there is no item to complete")

@@ -17,7 +17,7 @@ Vectors = Mapping[str, Any]
 
 
 def read_dictionary(path: str | os.PathLike[str]) -> frozenset[str]:
-    """Read the words that count from a file with one a line: those of two or more letters a-z, hyphens inside.
+    r"""Read the words that count from a file with one a line: those of two or more letters a-z, hyphens inside.
 
     Args:
         path: The file, such as the authors' ``words.txt``.
@@ -28,6 +28,14 @@ def read_dictionary(path: str | os.PathLike[str]) -> frozenset[str]:
     Raises:
         FileNotFoundError: There is no such file.
         ValueError: It has no such word.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder, "words.txt")
+        ...     _ = path.write_text("cat\nCat\ncul-de-sac\nx\n")
+        ...     print(sorted(read_dictionary(path)))
+        ['cat', 'cul-de-sac']
     """
     lines = Path(path).read_text(encoding="utf-8").splitlines()
     words = frozenset(line for line in lines if _WORD.fullmatch(line))
