@@ -75,7 +75,10 @@ def _run(out: Path, profile: Profile, seeds: Sequence[int], device: str) -> list
     ):
         if len(seeds) > 1:
             pool.submit(load_torch)  # the other process gets ready meanwhile
-        base = pool.submit(make_base, folder, profile.base, device).result()
+        made = pool.submit(make_base, folder, profile.base, device)
+        import matplotlib.figure  # noqa: F401  this process has nothing else to do
+
+        base = made.result()
         bar.update()
         waiting: list[Future[dict[str, Any]]] = [
             pool.submit(run_seed, out / f"seed-{seed}", base, seed, profile, device) for seed in seeds
