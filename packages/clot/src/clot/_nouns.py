@@ -15,7 +15,6 @@ from typing import Literal
 from oogiri_go import Record, fold
 from oogiri_go.runs import write_atomic
 
-
 Tagger = Literal["tagger", "heuristic"]
 
 
