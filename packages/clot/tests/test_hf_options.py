@@ -36,7 +36,8 @@ def by_the_model_itself(backend, request, option):
     length = inputs["input_ids"].shape[1]
     inputs["input_ids"] = torch.cat([inputs["input_ids"], tail], 1)
     inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
-    inputs["mm_token_type_ids"] = torch.cat([inputs["mm_token_type_ids"], torch.zeros_like(tail)], 1)
+    if "mm_token_type_ids" in inputs:  # earlier hosts find pictures by their tokens
+        inputs["mm_token_type_ids"] = torch.cat([inputs["mm_token_type_ids"], torch.zeros_like(tail)], 1)
     backend.model.model.rope_deltas = None
     with torch.no_grad():
         logits = backend.model(**inputs).logits.double()
