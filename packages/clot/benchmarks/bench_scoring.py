@@ -1,6 +1,6 @@
 """Scoring and candidates from one reading of the prompt: bench_scoring.py --out FILE [--device cpu] [--quick].
 
-The model is a Qwen2.5-VL of 3.7 million parameters, built here; prompts have a picture and 354 tokens, options 26.
+The model is a Qwen2.5-VL of 6.0 million parameters, built here; prompts have a picture and 354 tokens, options 26.
 Nothing is remembered between calls. Every call gives its result divided by what it must be, so a row is timed only
 when its call is right.
 
