@@ -3,9 +3,13 @@
 from importlib.metadata import PackageNotFoundError as _PackageNotFoundError
 from importlib.metadata import version as _version
 
+from . import functional, losses
+from ._adapter import SURAdapter
+from ._provenance import Provenance
+
 try:
     __version__ = _version("sur-adapter")
 except _PackageNotFoundError:
     __version__ = "0+source"
 
-__all__ = ["__version__"]
+__all__ = ["Provenance", "SURAdapter", "__version__", "functional", "losses"]
