@@ -5,15 +5,22 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-__all__ = ["kd"]
+__all__ = ["Direction", "Match", "Reduction", "kd", "match", "preservation"]
+
+Direction = Literal["forward", "reverse"]
+"""``"forward"``: KL(target || student). ``"reverse"``: KL(student || target)."""
+Reduction = Literal["token", "batchmean"]
+"""``"token"``: the mean over tokens. ``"batchmean"``: the sum over tokens, divided by the batch."""
+Match = Literal["kl", "mse", "cosine"]
+"""How `match` compares."""
 
 
 def kd(
     a: Tensor,
     b: Tensor,
     *,
-    direction: Literal["forward", "reverse"] = "forward",
-    reduction: Literal["token", "batchmean"] = "token",
+    direction: Direction = "forward",
+    reduction: Reduction = "token",
     temperature: float = 1.0,
     mask: Tensor | None = None,
 ) -> Tensor:
@@ -63,6 +70,81 @@ def kd(
     if reduction == "batchmean":
         return each.sum() / b.shape[0]
     return each.mean() if mask is None else each.sum() / mask.sum().clamp(min=1)
+
+
+def match(
+    target: Tensor,
+    student: Tensor,
+    *,
+    kind: Match = "kl",
+    direction: Direction = "forward",
+    reduction: Reduction = "token",
+    mask: Tensor | None = None,
+) -> Tensor:
+    """Hold student tokens against target tokens.
+
+    ``"kl"``: `kd`. ``"mse"``: ``mean (student - target)²``. ``"cosine"``: ``mean 1 - cos(student, target)``.
+
+    Args:
+        target: ``(B, N, d)`` or ``(B, 1, d)``, detached here.
+        student: ``(B, N, d)``.
+        kind: See above.
+        direction: Of ``"kl"``.
+        reduction: Of ``"kl"``; the others are means over tokens.
+        mask: ``(B, N)`` bool: the tokens that count. None counts all.
+
+    Returns:
+        A scalar >= 0 in float32 (float64 for float64).
+
+    Raises:
+        ValueError: The shapes do not fit, or a word is not known.
+
+    Example:
+        >>> target, student = torch.tensor([[[1.0, 0.0]]]), torch.tensor([[[3.0, 0.0], [0.0, 1.0]]])
+        >>> match(target, student, kind="mse").item(), match(target, student, kind="cosine").item()
+        (1.5, 0.5)
+    """
+    if kind == "kl":
+        return kd(target, student, direction=direction, reduction=reduction, mask=mask)
+    if kind not in ("mse", "cosine"):
+        raise ValueError(f"kind is {kind!r}; it must be 'kl', 'mse' or 'cosine'")
+    if target.ndim != student.ndim or target.shape[-1] != student.shape[-1] or not _broadcasts(target, student):
+        raise ValueError(
+            f"the target has shape {tuple(target.shape)}, which does not broadcast to the student's "
+            f"{tuple(student.shape)} with the same last axis"
+        )
+    wide = torch.promote_types(student.dtype, torch.float32)
+    a, b = target.detach().to(wide), student.to(wide)
+    each = (b - a).square().mean(-1) if kind == "mse" else 1 - torch.cosine_similarity(b, a, dim=-1)
+    if mask is None:
+        return each.mean()
+    if mask.shape != each.shape:
+        raise ValueError(f"the mask has shape {tuple(mask.shape)}; the student's tokens are {tuple(each.shape)}")
+    return each.masked_fill(~mask, 0).sum() / mask.sum().clamp(min=1)
+
+
+def preservation(before: Tensor, after: Tensor) -> Tensor:
+    """How far states moved that shall stay: ``‖after - before‖² / ‖before‖²``.
+
+    Args:
+        before: The states of complex prompts ``(B, N, d)``, detached here.
+        after: The same, adapted.
+
+    Returns:
+        A scalar >= 0 in float32 (float64 for float64).
+
+    Raises:
+        ValueError: The shapes differ.
+
+    Example:
+        >>> preservation(torch.tensor([[[2.0, 0.0]]]), torch.tensor([[[2.0, 1.0]]])).item()
+        0.25
+    """
+    if before.shape != after.shape:
+        raise ValueError(f"the states have shapes {tuple(before.shape)} and {tuple(after.shape)}; they must agree")
+    wide = torch.promote_types(after.dtype, torch.float32)
+    a, b = before.detach().to(wide), after.to(wide)
+    return (b - a).square().sum() / a.square().sum().clamp(min=torch.finfo(wide).tiny)
 
 
 def _broadcasts(a: Tensor, b: Tensor) -> bool:
