@@ -5,6 +5,9 @@ from importlib.metadata import version as _version
 
 from . import functional, losses
 from ._adapter import SURAdapter
+from ._bundle import SURAdapterBundle
+from ._convert import convert_original_checkpoint
+from ._prompt_cache import PromptCache
 from ._provenance import Provenance
 
 try:
@@ -12,4 +15,5 @@ try:
 except _PackageNotFoundError:
     __version__ = "0+source"
 
-__all__ = ["Provenance", "SURAdapter", "__version__", "functional", "losses"]
+__all__ = ["PromptCache", "Provenance", "SURAdapter", "SURAdapterBundle", "__version__"]
+__all__ += ["convert_original_checkpoint", "functional", "losses"]
