@@ -5,7 +5,6 @@ import pytest
 import torch
 from sur_adapter._noise import SchedulerNoise, linear_flow
 
-
 X, E, U = torch.randn(5, 4, 2, 2), torch.randn(5, 4, 2, 2), torch.tensor([0.0, 0.1, 0.5, 0.9, 0.9999])
 
 
