@@ -52,4 +52,4 @@ def bars_on_terminals_only() -> Iterator[None]:
         yield
     finally:
         if silence:
-            logging.enable_progress_bar()
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
