@@ -1,0 +1,183 @@
+"""Figures: loss curves, drift of each token, accuracies with intervals, and pictures side by side.
+
+Each function returns a ``matplotlib.figure.Figure`` for ``sail_core.report.Report.add_figure``.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from sail_core.extras import needs
+from sail_core.report import figure_style
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["accuracy_bars", "loss_curves", "picture_grid", "token_drift"]
+
+
+def _figure(size: tuple[float, float]) -> "Figure":
+    with needs("sur-adapter", "demo"):
+        from matplotlib.figure import Figure
+    return Figure(figsize=size)
+
+
+def loss_curves(curves: Mapping[str, Sequence[float]], *, window: int = 25) -> "Figure":
+    """Draw each loss over the steps on an axis of its own.
+
+    Args:
+        curves: Values a step, by name of the loss.
+        window: Steps of the moving average; the single values are drawn faintly.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: There is no curve, or one is empty.
+    """
+    if not curves or not all(len(values) for values in curves.values()):
+        raise ValueError("there is no loss to draw; give at least one value for each name")
+    with figure_style():
+        figure = _figure((3.2 * len(curves), 2.6))
+        axes = figure.subplots(1, len(curves), squeeze=False)[0]
+        for axis, (name, values) in zip(axes, curves.items(), strict=True):
+            width = min(window, len(values))
+            smooth = np.convolve(np.asarray(values, dtype=float), np.ones(width) / width, mode="valid")
+            axis.plot(values, color="#0072B2", alpha=0.25, linewidth=0.7)
+            axis.plot(np.arange(width - 1, len(values)), smooth, color="#0072B2")
+            axis.set_title(name)
+            axis.set_xlabel("step")
+            axis.set_ylim(bottom=0, top=1.1 * float(np.quantile(np.asarray(values, dtype=float), 0.995)) or 1.0)
+    return figure
+
+
+def token_drift(rows: Sequence[tuple[Sequence[str], Sequence[float] | Tensor]], *, columns: int = 2) -> "Figure":
+    """Draw how far the adapter moves each token: ``‖y - x‖ / ‖x‖``.
+
+    Args:
+        rows: One a prompt: its tokens, and a value for each.
+        columns: Panels side by side.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: There is no prompt, or tokens and values differ in number.
+    """
+    if not rows:
+        raise ValueError("there is no prompt to draw")
+    for tokens, values in rows:
+        if len(tokens) != len(values) or not len(tokens):
+            raise ValueError(f"{len(tokens)} tokens and {len(values)} values; give as many of each, at least one")
+    lines = -(-len(rows) // columns)
+    longest = max(len(tokens) for tokens, _ in rows)
+    with figure_style():
+        figure = _figure((4.4 * columns, (0.6 + 0.2 * longest) * lines))
+        axes = figure.subplots(lines, columns, squeeze=False, sharex=True).ravel()
+        for axis, (tokens, values) in zip(axes, rows, strict=False):
+            at = np.arange(len(tokens))
+            axis.barh(at, [float(value) for value in values], color="#0072B2")
+            axis.set_yticks(at, list(tokens), fontsize=8)
+            axis.invert_yaxis()
+            axis.grid(axis="y", visible=False)
+        for axis in axes[len(rows) :]:
+            axis.set_axis_off()
+        for axis in axes.reshape(lines, columns)[-1]:
+            axis.set_xlabel("relative drift of the token")
+    return figure
+
+
+def accuracy_bars(
+    groups: Mapping[str, Mapping[str, Sequence[float]]], *, chance: Mapping[str, float] | None = None
+) -> "Figure":
+    """Draw mean accuracies as bars, the single values as dots, and chance as a line.
+
+    Args:
+        groups: By suite, by system, its values in 0 .. 1: one a seed.
+        chance: By suite.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: There is nothing to draw.
+    """
+    if not groups or not all(groups.values()):
+        raise ValueError("there is no accuracy to draw")
+    systems = list(next(iter(groups.values())))
+    with figure_style():
+        figure = _figure((1.6 + 1.5 * len(groups), 3.4))
+        axis = figure.subplots()
+        width = 0.8 / len(systems)
+        for number, system in enumerate(systems):
+            at = np.arange(len(groups)) + (number - (len(systems) - 1) / 2) * width
+            values = [list(suite.get(system, [])) for suite in groups.values()]
+            axis.bar(at, [100 * float(np.mean(one)) if one else 0 for one in values], 0.92 * width, label=system)
+            for x, one in zip(at, values, strict=True):
+                axis.plot([x] * len(one), [100 * value for value in one], "o", color="black", markersize=2.5)
+        for number, suite in enumerate(groups):
+            if chance and suite in chance:
+                label = "chance" if number == 0 else None
+                axis.plot(
+                    [number - 0.46, number + 0.46], [100 * chance[suite]] * 2, "--", color="#555555", lw=1, label=label
+                )
+        axis.set_xticks(np.arange(len(groups)), list(groups))
+        axis.grid(axis="x", visible=False)
+        axis.set_ylim(0, 105)
+        axis.set_ylabel("right pictures, %")
+        figure.legend(loc="outside upper center", ncols=len(systems) + 1)
+    return figure
+
+
+def picture_grid(rows: Sequence[tuple[str, Sequence[Any]]], columns: Sequence[str], *, edge: float = 1.0) -> "Figure":
+    """Draw pictures in a grid, a row for each prompt and a column for each system.
+
+    Args:
+        rows: A prompt and its pictures: tensors ``(C, H, W)`` in -1 .. 1 or PIL images.
+        columns: Titles, one for each picture of a row.
+        edge: Side of a picture in inches.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: There is no row, or a row has another number of pictures than there are columns.
+    """
+    if not rows or any(len(pictures) != len(columns) for _, pictures in rows):
+        raise ValueError(f"expected rows of {len(columns)} pictures each, at least one row")
+    with figure_style():
+        figure = _figure((3.4 + edge * len(columns), 0.4 + 1.06 * edge * len(rows)))
+        axes = figure.subplots(len(rows), len(columns), squeeze=False)
+        for line, (prompt, pictures) in zip(axes, rows, strict=True):
+            for axis, picture in zip(line, pictures, strict=True):
+                axis.imshow(_pixels(picture), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+                axis.set_xticks([])
+                axis.set_yticks([])
+                axis.grid(visible=False)
+            line[0].set_ylabel(
+                _wrapped(prompt, 42),
+                rotation=0,
+                ha="right",
+                va="center",
+                fontsize=9,
+                labelpad=8,
+                multialignment="right",
+            )
+        for axis, title in zip(axes[0], columns, strict=True):
+            axis.set_title(title, fontsize=9)
+    return figure
+
+
+def _pixels(picture: Any) -> Any:
+    if isinstance(picture, torch.Tensor):
+        pixels = (picture.detach().cpu().float().clamp(-1, 1) + 1) / 2
+        return pixels[0].numpy() if len(pixels) == 1 else pixels.permute(1, 2, 0).numpy()
+    return np.asarray(picture.convert("RGB")) / 255
+
+
+def _wrapped(text: str, width: int) -> str:
+    import textwrap
+
+    return "\n".join(textwrap.wrap(text, width)[:4])
