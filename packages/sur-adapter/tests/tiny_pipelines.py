@@ -227,3 +227,28 @@ def trained(width, *, seed=0, **options):
 def trained_for(family):
     """An adapter for each slot of a family."""
     return SURAdapterBundle({slot: trained(width, seed=width) for slot, width in SLOTS[family].items()})
+
+
+def add_lora(encoder):
+    """A LoRA as PEFT injects it; what diffusers' load_lora_weights does too, whose file handling is not at stake."""
+    from peft import LoraConfig, inject_adapter_in_model
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        config = LoraConfig(r=2, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
+        inject_adapter_in_model(config, encoder, "style")
+
+
+def switch_lora(encoder, on):
+    """Let the LoRA act or not."""
+    for module in encoder.modules():
+        if hasattr(module, "enable_adapters") and hasattr(module, "scaling"):
+            module.enable_adapters(on)
+
+
+def remove_lora(encoder):
+    """As diffusers' unload_lora_weights."""
+    from diffusers.utils.peft_utils import recurse_remove_peft_layers
+
+    recurse_remove_peft_layers(encoder)
+    del encoder.peft_config

@@ -70,6 +70,6 @@ def chunked(ids: Sequence[Sequence[int]], tokenizer: Any, *, chunks: int) -> Ten
 
 def chunks_needed(ids: Sequence[Sequence[int]], tokenizer: Any) -> int:
     """Return how many chunks the longest of some token lists needs, at least 1."""
-    room = tokenizer.model_max_length - 2
+    room = int(tokenizer.model_max_length) - 2
     longest = max(map(len, ids), default=0)
     return max(1, -(-longest // room))

@@ -15,7 +15,7 @@ from sur_adapter.functional import Mixing, Residual
 from ._hub import looks_local
 
 
-class SURAdapterModel(ModelMixin, ConfigMixin, SURAdapter):
+class SURAdapterModel(ModelMixin, SURAdapter, ConfigMixin):  # type: ignore[misc]  # diffusers' own two disagree
     """A `SURAdapter` with diffusers' ``from_pretrained``, ``save_pretrained`` and ``push_to_hub``.
 
     It reads and writes the folder that `SURAdapter` reads and writes.
@@ -133,7 +133,7 @@ class SURAdapterModel(ModelMixin, ConfigMixin, SURAdapter):
         """Keep the activations again."""
         SURAdapter.disable_gradient_checkpointing(self)
 
-    def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:
+    def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:  # type: ignore[override]
         """Save as diffusers does, with the scale and the provenance of now.
 
         Args:
