@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-LENGTH = 24
+LENGTH = 20
 _START, _END = 1, 2  # 0 pads
 
 
