@@ -6,7 +6,7 @@ import pickle
 import pytest
 import torch
 from sur_adapter import Provenance, SURAdapter, convert_original_checkpoint
-from sur_adapter._convert import ConvertCommand, convert
+from sur_adapter._convert import ConvertConfig, convert
 
 WIDTH, FF, DEPTH, ETA = 32, 2048, 2, 0.1
 
@@ -109,7 +109,7 @@ def test_the_real_width_has_their_live_parameters():
     def count(state):
         return sum(value.numel() for value in state.values())
 
-    state = {name: value for name, value in authors_state(768).items()}
+    state = authors_state(768)
     assert count(state) == 20_085_504
     adapter = convert_original_checkpoint(state, eta=0.01)
     assert sum(parameter.numel() for parameter in adapter.parameters()) == 13_980_928
@@ -139,7 +139,7 @@ def test_from_a_file_and_from_a_distributed_run(tmp_path):
 
 def test_the_command_writes_a_folder(tmp_path, capsys):
     torch.save(authors_state(), tmp_path / "a.pt")
-    convert(ConvertCommand(checkpoint=tmp_path / "a.pt", out=tmp_path / "out", eta=0.3, base_model_id="org/base"))
+    convert(ConvertConfig(checkpoint=tmp_path / "a.pt", out=tmp_path / "out", eta=0.3, base_model_id="org/base"))
     assert "2 layers" in capsys.readouterr().out
     found = SURAdapter.from_pretrained(tmp_path / "out")
     assert (found.scale, found.mixing, found.residual) == (0.3, "none", "lerp")

@@ -26,7 +26,7 @@ def fresh(handle, cache, **options):
 
 
 def test_a_hit_runs_neither_encoder_nor_adapter(attached):
-    pipe, adapter, handle, cache = attached
+    pipe, adapter, _, cache = attached
     first = cache.encode(["a red dog", "a cat"], "ugly")
     for module in (pipe.text_encoder, adapter):
         module.register_forward_pre_hook(lambda *_: pytest.fail("it ran"))

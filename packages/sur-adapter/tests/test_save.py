@@ -1,7 +1,6 @@
 """Folders: what is written, read back, and refused."""
 
 import json
-import os
 import shutil
 
 import pytest
@@ -19,6 +18,10 @@ WHERE = Provenance("org/base", "text_encoder", "last", "org/teacher", "-1:raw", 
 def saved(tmp_path):
     trained(32, provenance=WHERE).save_pretrained(tmp_path / "adapter")
     return tmp_path / "adapter"
+
+
+def names_in(folder):
+    return sorted(path.name for path in folder.iterdir())
 
 
 def change(folder, **entries):
@@ -55,7 +58,7 @@ def test_round_trip(tmp_path, options):
 
 
 def test_the_layout_is_that_of_diffusers(saved):
-    assert sorted(os.listdir(saved)) == ["config.json", WEIGHTS]
+    assert names_in(saved) == ["config.json", WEIGHTS]
     config = json.loads((saved / "config.json").read_text())
     assert config["_class_name"] == "SURAdapterModel"
     assert config["format_version"] == 1
@@ -93,7 +96,7 @@ def test_a_save_replaces_and_keeps_what_else_is_there(saved):
 
 
 def test_a_save_that_fails_leaves_nothing_new_and_the_old_as_it_was(tmp_path, saved, monkeypatch):
-    before = {name: (saved / name).read_bytes() for name in os.listdir(saved)}
+    before = {name: (saved / name).read_bytes() for name in names_in(saved)}
     real = _save.write_atomic
 
     def full(path, data):
@@ -104,10 +107,10 @@ def test_a_save_that_fails_leaves_nothing_new_and_the_old_as_it_was(tmp_path, sa
     monkeypatch.setattr(_save, "write_atomic", full)
     with pytest.raises(OSError, match="disk full"):
         trained(32).save_pretrained(tmp_path / "new")
-    assert os.listdir(tmp_path) == ["adapter"]
+    assert names_in(tmp_path) == ["adapter"]
     with pytest.raises(OSError, match="disk full"):
         trained(32, provenance=WHERE).save_pretrained(saved)
-    assert {name: (saved / name).read_bytes() for name in os.listdir(saved)} == before
+    assert {name: (saved / name).read_bytes() for name in names_in(saved)} == before
 
 
 def test_saving_to_a_file(tmp_path):
@@ -119,7 +122,7 @@ def test_saving_to_a_file(tmp_path):
 def test_a_bundle_round_trips(tmp_path):
     bundle = SURAdapterBundle({"text_encoder": trained(32, provenance=WHERE), "text_encoder_2": trained(48)})
     bundle.save_pretrained(tmp_path / "bundle")
-    assert sorted(os.listdir(tmp_path / "bundle")) == ["bundle.json", "text_encoder", "text_encoder_2"]
+    assert names_in(tmp_path / "bundle") == ["bundle.json", "text_encoder", "text_encoder_2"]
     found = SURAdapterBundle.from_pretrained(tmp_path / "bundle", dtype=torch.float64)
     assert list(found) == ["text_encoder", "text_encoder_2"]
     assert len(found) == 2

@@ -128,7 +128,7 @@ def _renamed(source: Mapping[str, Tensor], depth: int) -> dict[str, Tensor]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConvertCommand:
+class ConvertConfig:
     """Turn a checkpoint of the authors' code, a pickle, into the folder of an adapter."""
 
     checkpoint: Path
@@ -143,7 +143,7 @@ class ConvertCommand:
     """The model it was trained on."""
 
 
-def convert(config: ConvertCommand) -> None:
+def convert(config: ConvertConfig) -> None:
     """Write the adapter of an authors' checkpoint."""
     provenance = Provenance(base_model_id=config.base_model_id, encoder_slot="text_encoder", encoder_field="last")
     options: dict[str, Any] = {"eta": config.eta, "mixing": config.mixing, "provenance": provenance}

@@ -175,6 +175,8 @@ def _flux(
 
 
 def _converted(pipe: Any, tokenizer: Any, prompts: Sequence[str]) -> list[str]:
-    """Expand textual inversions of several vectors, where the pipeline can."""
-    convert = getattr(pipe, "maybe_convert_prompt", None)
-    return list(prompts) if convert is None else list(convert(list(prompts), tokenizer))
+    """Expand textual inversions of several vectors, as the pipelines do."""
+    added = tokenizer.get_added_vocab()
+    if not any(f"{token}_1" in added for token in added):
+        return list(prompts)
+    return list(pipe.maybe_convert_prompt(list(prompts), tokenizer))

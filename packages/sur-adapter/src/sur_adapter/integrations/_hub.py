@@ -1,6 +1,5 @@
 """Adapters and bundles to the Hub and from it."""
 
-import os
 import re
 import tempfile
 from pathlib import Path
@@ -61,8 +60,3 @@ def load_from_hub(
     if not _REPO.fullmatch(repo_id) or Path(repo_id).exists():
         raise ValueError(f"{repo_id!r} is not a name of the Hub, user/name; load a local folder with from_pretrained")
     return load_folder(snapshot_download(repo_id, revision=revision, token=token, allow_patterns=list(_FILES)))
-
-
-def looks_local(name: str | os.PathLike[str]) -> bool:
-    """Whether a name can only mean a folder of this machine; ``user/model`` that is none here may be the Hub's."""
-    return isinstance(name, os.PathLike) or Path(name).exists() or not _REPO.fullmatch(name)

@@ -8,11 +8,10 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 
 from sur_adapter._adapter import SURAdapter
+from sur_adapter._local_model import model_source
 from sur_adapter._provenance import Provenance
-from sur_adapter._save import FORMAT_VERSION, WEIGHTS, check_folder, describe, read_weights
+from sur_adapter._save import FORMAT_VERSION, PICKLES, WEIGHTS, check_folder, describe, read_weights
 from sur_adapter.functional import Mixing, Residual
-
-from ._hub import looks_local
 
 
 class SURAdapterModel(ModelMixin, SURAdapter, ConfigMixin):  # type: ignore[misc]  # diffusers' own two disagree
@@ -111,9 +110,10 @@ class SURAdapterModel(ModelMixin, SURAdapter, ConfigMixin):  # type: ignore[misc
         name = pretrained_model_name_or_path
         options = kwargs | {"use_safetensors": True}
         host: Any = super()
-        if not looks_local(name):
+        if not Path(name).exists() and Path(name).suffix not in PICKLES:
+            source = model_source(name if isinstance(name, str) else Path(name))
             try:
-                return cast(Self, host.from_pretrained(name, **options))
+                return cast(Self, host.from_pretrained(source, **options))
             except OSError as error:
                 raise FileNotFoundError(
                     f"there is no folder {name} here, and the Hub gave no model of that name ({error})"
