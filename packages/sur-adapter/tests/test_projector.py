@@ -1,17 +1,20 @@
 import pytest
+import safetensors.torch
 import torch
-from sur_adapter._projector import TeacherProjector
+from sur_adapter._projector import TeacherProjector, load_projectors, save_projectors
 
 
-def test_saved_and_loaded_it_is_the_same(tmp_path):
-    for side in ("student", "teacher"):
-        first = TeacherProjector(7, 16, side=side)
-        first.standardise(torch.randn(20, 7) * 3 + 1)
-        first.save(tmp_path / "projector.safetensors")
-        second = TeacherProjector.load(tmp_path / "projector.safetensors")
-        t, h = torch.randn(2, 7), torch.randn(2, 5, 16)
-        assert second.side == side
-        for one, other in zip(first(t, h), second(t, h), strict=True):
+def test_saved_and_loaded_they_are_the_same(tmp_path):
+    first = {"text_encoder": TeacherProjector(7, 16), "text_encoder_2": TeacherProjector(7, 16, side="teacher")}
+    for projector in first.values():
+        projector.standardise(torch.randn(20, 7) * 3 + 1)
+    save_projectors(tmp_path / "projector.safetensors", first)
+    second = load_projectors(tmp_path / "projector.safetensors")
+    t, h = torch.randn(2, 7), torch.randn(2, 5, 16)
+    assert second.keys() == first.keys()
+    for slot, projector in first.items():
+        assert second[slot].side == projector.side
+        for one, other in zip(projector(t, h), second[slot](t, h), strict=True):
             assert torch.equal(one, other)
 
 
@@ -40,10 +43,14 @@ def test_bad_input(tmp_path):
         TeacherProjector(7, 16)(torch.randn(2, 8), torch.randn(2, 5, 16))
     with pytest.raises(ValueError, match="side is 'both'"):
         TeacherProjector(7, 16, side="both")
+    path = tmp_path / "projector.safetensors"
     with pytest.raises(FileNotFoundError, match="no file"):
-        TeacherProjector.load(tmp_path / "projector.safetensors")
-    TeacherProjector(7, 16).save(tmp_path / "projector.safetensors")
-    whole = (tmp_path / "projector.safetensors").read_bytes()
-    (tmp_path / "projector.safetensors").write_bytes(whole[:-9])
-    with pytest.raises(ValueError, match="is no projector"):
-        TeacherProjector.load(tmp_path / "projector.safetensors")
+        load_projectors(path)
+    save_projectors(path, {"text_encoder": TeacherProjector(7, 16)})
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-9])
+    with pytest.raises(ValueError, match="holds no projectors"):
+        load_projectors(path)
+    safetensors.torch.save_file({"a": torch.zeros(1)}, path)
+    with pytest.raises(ValueError, match="holds no projectors"):
+        load_projectors(path)

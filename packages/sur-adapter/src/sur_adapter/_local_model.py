@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
@@ -42,14 +43,15 @@ def model_source(name: str | Path) -> str:
 
 @contextmanager
 def bars_on_terminals_only() -> Iterator[None]:
-    """Silence the bars that transformers draws while it loads, unless stderr is a terminal."""
-    from transformers.utils import logging
-
-    silence = logging.is_progress_bar_enabled() and not sys.stderr.isatty()
-    if silence:
-        logging.disable_progress_bar()
+    """Silence the bars that transformers and diffusers draw while they load, unless stderr is a terminal."""
+    hosts = [
+        sys.modules[name] for name in ("transformers.utils.logging", "diffusers.utils.logging") if name in sys.modules
+    ]
+    silenced: list[Any] = [host for host in hosts if host.is_progress_bar_enabled() and not sys.stderr.isatty()]
+    for host in silenced:
+        host.disable_progress_bar()
     try:
         yield
     finally:
-        if silence:
-            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+        for host in silenced:
+            host.enable_progress_bar()

@@ -13,8 +13,9 @@ References:
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal
 
 import safetensors.torch
 import torch
@@ -97,28 +98,37 @@ class TeacherProjector(nn.Module):
         target = (vectors.to(self.mean.dtype) - self.mean) / self.std
         return target[:, None], F.linear(states, self.linear.weight, self.linear.bias)
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the projector as one safetensors file, atomically."""
-        facts = {"teacher_dim": self.teacher_dim, "hidden_size": self.hidden_size, "side": self.side}
-        tensors = {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
-        write_atomic(path, safetensors.torch.save(tensors, metadata={"projector": json.dumps(facts)}))
 
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read what `save` wrote.
+def save_projectors(path: str | os.PathLike[str], projectors: Mapping[str, TeacherProjector]) -> None:
+    """Write the projectors of all slots as one safetensors file, atomically."""
+    names = ("teacher_dim", "hidden_size", "side")
+    facts = {slot: {name: getattr(one, name) for name in names} for slot, one in projectors.items()}
+    tensors = {
+        f"{slot}/{name}": value.detach().cpu().contiguous()
+        for slot, one in projectors.items()
+        for name, value in one.state_dict().items()
+    }
+    write_atomic(path, safetensors.torch.save(tensors, metadata={"projectors": json.dumps(facts)}))
 
-        Raises:
-            FileNotFoundError: There is no such file.
-            ValueError: It is no projector, or damaged.
-        """
-        if not Path(path).is_file():
-            raise FileNotFoundError(f"there is no file {path}; training writes projector.safetensors")
-        try:
-            with safe_open(path, framework="pt") as file:
-                facts = json.loads((file.metadata() or {})["projector"])
-                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  it is no mapping
-            projector = cls(facts["teacher_dim"], facts["hidden_size"], side=facts["side"])
-            projector.load_state_dict(tensors)
-        except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise ValueError(f"{path} is no projector of this package ({error}); give what training wrote") from error
-        return projector.eval()
+
+def load_projectors(path: str | os.PathLike[str]) -> dict[str, TeacherProjector]:
+    """Read what `save_projectors` wrote, by slot.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It holds no projectors, or is damaged.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"there is no file {path}; training writes projector.safetensors")
+    projectors = {}
+    try:
+        with safe_open(path, framework="pt") as file:
+            facts = json.loads((file.metadata() or {})["projectors"])
+            for slot, fact in facts.items():
+                projector = TeacherProjector(fact["teacher_dim"], fact["hidden_size"], side=fact["side"])
+                names = projector.state_dict()
+                projector.load_state_dict({name: file.get_tensor(f"{slot}/{name}") for name in names})
+                projectors[slot] = projector.eval()
+    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        raise ValueError(f"{path} holds no projectors of this package ({error}); give what training wrote") from error
+    return projectors

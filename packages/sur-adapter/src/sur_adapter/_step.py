@@ -1,8 +1,9 @@
 """One step of training: the losses of a batch over any frozen denoiser.
 
-``L = w_d MSE(denoise(x_t, t, y), target) + w_p D(complex, y) + w_t D(teacher, h) + w_s ‖y' - complex‖² / ‖complex‖²``
+``L = w_d MSE(denoise(x_t, t, y), target) + w_p D(complex, y) + w_t D(teacher, h) + w_s P(complex, y')``
 
-y is the adapted narrative prompt, h the adapter's encoder state, y' the adapted complex prompt, D a `losses.match`.
+y is the adapted narrative prompt, h the adapter's encoder state, y' the adapted complex prompt, D a `losses.match`
+and P `losses.preservation`. Slots without an adapter reach the denoiser as they are.
 
 Differences from the authors' code:
     - The diffusion loss reaches the adapter. Theirs copies the states (``torch.tensor(...)``) before the denoiser, so
@@ -146,7 +147,7 @@ class Step:
         if self.detach_diffusion:
             states = {slot: value.detach() for slot, value in states.items()}
         noised = self.noise(batch.latents, eps, u)
-        prediction = self.denoise(noised.sample, noised.timestep, states, batch.extra)
+        prediction = self.denoise(noised.sample, noised.timestep, {**batch.narrative, **states}, batch.extra)
         if prediction.shape != noised.target.shape:
             raise ValueError(
                 f"the denoiser gave shape {tuple(prediction.shape)} for latents {tuple(noised.target.shape)}"

@@ -122,8 +122,8 @@ class TeacherCache:
         """Return the texts that are not in the cache, in order, each once."""
         return list(dict.fromkeys(text for text in texts if text not in self))
 
-    def vectors(self, texts: Sequence[str]) -> Tensor:
-        """Return the vectors of many texts ``(len(texts), dim)``.
+    def require(self, texts: Sequence[str]) -> None:
+        """Check that the cache holds a vector for each of many texts.
 
         Raises:
             ValueError: Some are not in the cache (counted, the first named), or it holds a vector for each token.
@@ -132,6 +132,14 @@ class TeacherCache:
             raise ValueError(f"{self.folder} holds a vector for each token; encode with pooling 'mean' or 'last'")
         if missing := self.missing(texts):
             raise _missing(missing, len(set(texts)), self.folder)
+
+    def vectors(self, texts: Sequence[str]) -> Tensor:
+        """Return the vectors of many texts ``(len(texts), dim)``.
+
+        Raises:
+            ValueError: See `require`.
+        """
+        self.require(texts)
         if not texts:
             return torch.empty(0, self.facts.dim)
         return torch.stack([self[text] for text in texts])

@@ -124,7 +124,7 @@ def match(
 
 
 def preservation(before: Tensor, after: Tensor) -> Tensor:
-    """How far states moved that shall stay: ``‖after - before‖² / ‖before‖²``.
+    """How far states moved that shall stay: the mean over prompts of ``‖after - before‖² / ‖before‖²``.
 
     Args:
         before: The states of complex prompts ``(B, N, d)``, detached here.
@@ -144,7 +144,8 @@ def preservation(before: Tensor, after: Tensor) -> Tensor:
         raise ValueError(f"the states have shapes {tuple(before.shape)} and {tuple(after.shape)}; they must agree")
     wide = torch.promote_types(after.dtype, torch.float32)
     a, b = before.detach().to(wide), after.to(wide)
-    return (b - a).square().sum() / a.square().sum().clamp(min=torch.finfo(wide).tiny)
+    moved, size = (b - a).square().flatten(1).sum(1), a.square().flatten(1).sum(1)
+    return (moved / size.clamp(min=torch.finfo(wide).tiny)).mean()
 
 
 def _broadcasts(a: Tensor, b: Tensor) -> bool:
