@@ -171,7 +171,7 @@ def test_resumed_it_ends_with_the_same_bits(world, tmp_path, changes):
 def test_a_finished_training_is_only_read_again(world, tmp_path, monkeypatch):
     first = run(world, tmp_path)
     before = (tmp_path / "metrics.jsonl").stat().st_mtime_ns
-    monkeypatch.setattr(training, "frozen_denoiser", None)  # not needed any more
+    monkeypatch.setattr("sur_adapter.integrations._frozen.frozen_denoiser", None)  # not needed any more
     assert equal(first, run(world, tmp_path))
     assert (tmp_path / "metrics.jsonl").stat().st_mtime_ns == before
 
@@ -239,7 +239,7 @@ def test_the_average_forgets_the_start(world, tmp_path):
 def test_encoded_rows_are_shared_and_not_made_twice(world, tmp_path, monkeypatch):
     shared = str(tmp_path / "encoded")
     first = run(world, tmp_path / "a", encoded=shared)
-    monkeypatch.setattr("sur_adapter.integrations._encoded_data.load_parts", None)
+    monkeypatch.setattr("sur_adapter.integrations._preencode.load_parts", None)
     second = run(world, tmp_path / "b", encoded=shared)
     assert equal(first, second)
     with pytest.raises(ValueError, match="was encoded with resolution 16, this run has 32"):

@@ -4,7 +4,6 @@ import io
 import json
 
 import numpy as np
-import tiny_pipelines as tiny
 import torch
 from PIL import Image
 from sur_adapter._teacher_cache import TeacherFacts
@@ -39,6 +38,8 @@ def write_teacher(folder, dim=12, *, colours=COLOURS):
 
 
 def write_pipeline(folder, family):
+    import tiny_pipelines as tiny  # brings diffusers, which a worker on encoded rows does without
+
     tiny.build(family).save_pretrained(folder)
     return folder
 
@@ -58,6 +59,8 @@ def config(world, family="sd15", **changes):
         "learning_rate": 3e-3,
         "checkpoint_every": 2,
     }
+    if "encoded" in changes:
+        changes["encoded"] = str(world / changes["encoded"])
     return TrainConfig(**options | changes)
 
 

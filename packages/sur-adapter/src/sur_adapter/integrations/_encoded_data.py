@@ -3,22 +3,16 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
-from sail_core.runs import write_atomic
 from torch import Tensor
-from tqdm import tqdm  # type: ignore[import-untyped]
 
 from sur_adapter._encoded import EncodedStore
 from sur_adapter._student import Batch
 from sur_adapter._surd import Surd
 from sur_adapter._teacher_cache import TeacherCache
 from sur_adapter._train_config import TrainConfig
-
-from ._parts import encoders, load_parts, text_encoders
-from ._preencode import encode_rows
-from ._slots import Family, family_of, open_slots
 
 PIPELINE = "pipeline.json"
 
@@ -37,7 +31,7 @@ class EncodedData:
 
     store: EncodedStore
     narratives: list[str]
-    family: Family
+    family: str
     slots: dict[str, tuple[str, int]]
     masked: bool
 
@@ -79,38 +73,15 @@ def encode_data(config: TrainConfig, data: Surd, directory: Path, accelerator: A
     store = EncodedStore(folder, facts, count=len(data))
     mine = [one for one in store.missing() if one % accelerator.num_processes == accelerator.process_index]
     if mine or not (folder / PIPELINE).exists():
-        pipe = load_parts(config.model, encoders if latents else text_encoders, dtype=torch.float32)
-        pipe.to(accelerator.device)
-        family = family_of(pipe)
-        if family is None:
-            raise ValueError(
-                f"training knows SD1.x, SD2, SDXL, SD3 and Flux, and {config.model} is {type(pipe).__name__}"
-            )
-        slots = open_slots(pipe, None)
-        described = {"family": family, "slots": {name: [slot.field, slot.width] for name, slot in slots.items()}}
-        write_atomic(folder / PIPELINE, json.dumps(described, indent=1) + "\n")
-        for shard in tqdm(mine, delay=2, disable=None if accelerator.is_main_process else True, desc="encode"):
-            encode_rows(
-                pipe,
-                family,
-                slots,
-                data,
-                store,
-                shard,
-                resolution=config.resolution,
-                t5_tokens=config.t5_tokens,
-                latents=latents,
-                dtype=getattr(torch, config.encoded_dtype),
-            )
-        del pipe, slots
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        from ._preencode import encode_shards  # the encoders and their hosts are needed only here
+
+        encode_shards(config, data, store, mine, accelerator, description=folder / PIPELINE)
     accelerator.wait_for_everyone()
     described = json.loads((folder / PIPELINE).read_bytes())
     return EncodedData(
         store=store,
         narratives=[row.narrative for row in data.rows],
-        family=cast(Family, described["family"]),
+        family=str(described["family"]),
         slots=_chosen(described, config),
         masked=not config.original,
     )

@@ -5,40 +5,50 @@ they are encoded once.
 """
 
 import io
+import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
+from sail_core.runs import write_atomic
 from torch import Tensor
+from tqdm import tqdm  # type: ignore[import-untyped]
 
 from sur_adapter._encoded import EncodedStore
 from sur_adapter._surd import Surd
+from sur_adapter._train_config import TrainConfig
 from sur_adapter.functional import token_mask
 
-from ._slots import Family, Slot, plain
+from ._parts import encoders, load_parts, text_encoders
+from ._slots import Family, Slot, family_of, open_slots, plain
 
 _ROWS = 8  # at once through the encoders
 
 
-def encode_rows(
-    pipe: Any,
-    family: Family,
-    slots: dict[str, Slot],
-    data: Surd,
-    store: EncodedStore,
-    shard: int,
-    *,
-    resolution: int,
-    t5_tokens: int,
-    latents: bool,
-    dtype: torch.dtype,
+def encode_shards(
+    config: TrainConfig, data: Surd, store: EncodedStore, shards: Sequence[int], accelerator: Any, *, description: Path
 ) -> None:
-    """Encode one file of the store."""
-    rows, parts = store.rows_of(shard), []
-    for first in range(rows.start, rows.stop, _ROWS):
-        part = range(first, min(first + _ROWS, rows.stop))
-        parts.append(_encode(pipe, family, slots, data, part, resolution, t5_tokens, latents, dtype))
-    store.add(shard, {name: torch.cat([part[name] for part in parts]) for name in parts[0]})
+    """Encode some files of the store, and write down the pipeline's family and slots.
+
+    Raises:
+        ValueError: The pipeline is of no family that training knows, or an image cannot be decoded.
+    """
+    latents = config.diffusion_weight > 0
+    pipe = load_parts(config.model, encoders if latents else text_encoders, dtype=torch.float32)
+    pipe.to(accelerator.device)
+    family = family_of(pipe)
+    if family is None:
+        raise ValueError(f"training knows SD1.x, SD2, SDXL, SD3 and Flux, and {config.model} is {type(pipe).__name__}")
+    slots = open_slots(pipe, None)
+    described = {"family": family, "slots": {name: [slot.field, slot.width] for name, slot in slots.items()}}
+    write_atomic(description, json.dumps(described, indent=1) + "\n")
+    for shard in tqdm(shards, delay=2, disable=None if accelerator.is_main_process else True, desc="encode"):
+        rows, parts = store.rows_of(shard), []
+        for first in range(rows.start, rows.stop, _ROWS):
+            part = range(first, min(first + _ROWS, rows.stop))
+            parts.append(_encode(pipe, family, slots, data, part, config, latents))
+        store.add(shard, {name: torch.cat([part[name] for part in parts]) for name in parts[0]})
 
 
 @torch.inference_mode()
@@ -48,24 +58,23 @@ def _encode(
     slots: dict[str, Slot],
     data: Surd,
     part: range,
-    resolution: int,
-    t5_tokens: int,
+    config: TrainConfig,
     latents: bool,
-    dtype: torch.dtype,
 ) -> dict[str, Tensor]:
+    dtype: torch.dtype = getattr(torch, config.encoded_dtype)
     narrative = [data.rows[row].narrative for row in part]
     complex_ = [data.rows[row].complex for row in part]
     found: dict[str, Tensor] = {}
     for name, slot in slots.items():
         for kind, texts in (("narrative", narrative), ("complex", complex_)):
-            states, mask = slot_states(slot, texts, t5_tokens=t5_tokens)
+            states, mask = slot_states(slot, texts, t5_tokens=config.t5_tokens)
             found[f"{kind}/{name}"], found[f"{kind}_mask/{name}"] = states.to(dtype), mask
     if not latents:
         return found
     pooled = pooled_states(pipe, family, narrative)
     if pooled is not None:
         found["extra/pooled"] = pooled.to(dtype)
-    images = [open_image(data.image(row), resolution, where=data.rows[row].image or "") for row in part]
+    images = [open_image(data.image(row), config.resolution, where=data.rows[row].image or "") for row in part]
     if family == "sdxl":
         found["extra/time_ids"] = torch.tensor([time_ids for _, time_ids in images], dtype=torch.float32)
     pixels = torch.stack([image for image, _ in images]).to(pipe.vae.device, pipe.vae.dtype)

@@ -40,7 +40,6 @@ from sur_adapter._teacher_cache import TeacherCache
 from sur_adapter._train_config import TrainConfig
 
 from ._encoded_data import EncodedData, encode_data
-from ._frozen import frozen_denoiser
 
 __all__ = ["TrainConfig", "Trained", "train"]
 
@@ -248,6 +247,8 @@ def _step(config: TrainConfig, accelerator: Any, data: EncodedData) -> Step:
     weights = config.weights()
     if not weights.diffusion:
         return Step(None, None, weights=weights, **config.loss_options())
+    from ._frozen import frozen_denoiser  # diffusers is needed only here
+
     denoise, noise = frozen_denoiser(config, data.family, accelerator.device)
     return Step(denoise, noise, weights=weights, **config.loss_options())
 
