@@ -314,6 +314,19 @@ def test_a_half_precision_pipeline_takes_a_float32_adapter():
     assert found.equal(adapter(raw.float()).bfloat16())
 
 
+def test_from_a_folder_in_the_encoders_dtype(tmp_path):
+    pipe, adapters = tiny.shared("sdxl"), trained_for("sdxl")
+    adapters.half().save_pretrained(tmp_path / "bundle")
+    with torch.no_grad():
+        expected = embeddings("sdxl", pipe, adapters.float())
+    for folder in (tmp_path / "bundle", str(tmp_path / "bundle")):
+        with attach(pipe, folder) as handle:
+            assert {one.fc.weight.dtype for one in handle.adapters.values()} == {torch.float32}
+            assert embeddings("sdxl", pipe)["prompt_embeds"].equal(expected["prompt_embeds"])
+    with attach(pipe, tmp_path / "bundle" / "text_encoder_2") as handle:
+        assert list(handle.adapters) == ["text_encoder_2"]
+
+
 class TestBadInput:
     def test_width_mismatch_names_both(self):
         with pytest.raises(

@@ -95,7 +95,8 @@ def compiler():
 @pytest.mark.parametrize("order", ["attach first", "compile first", "in place first", "attach, then in place"])
 @pytest.mark.usefixtures("compiler")
 def test_a_compiled_text_encoder(order):
-    pipe, adapter = tiny.build("sd15"), trained(32)
+    pipe, adapter = tiny.build("sd15"), trained(32, depth=1)
+    pipe.text_encoder = tiny.clip(32, layers=1)
     plain = states(pipe)
     expected = adapter(plain)
 
@@ -119,8 +120,12 @@ def test_a_compiled_text_encoder(order):
     torch.testing.assert_close(states(pipe), plain, atol=1e-5, rtol=0)
     handle.set_scale(None)
     torch.testing.assert_close(states(pipe), expected, atol=1e-5, rtol=0)
+    with pytest.raises(ValueError, match="attached to text_encoder already"):
+        attach(pipe, adapter)
     handle.detach()
     torch.testing.assert_close(states(pipe), plain, atol=1e-5, rtol=0)
+    for module in (pipe.text_encoder, getattr(pipe.text_encoder, "_orig_mod", pipe.text_encoder)):
+        assert "_sur_adapter_hook" not in module.__dict__
     with attach(pipe, adapter):
         torch.testing.assert_close(states(pipe), expected, atol=1e-5, rtol=0)
 

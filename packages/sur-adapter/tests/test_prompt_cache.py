@@ -89,17 +89,13 @@ def another_adapter(pipe, adapter, handle):
     attach(pipe, trained(32, seed=7))
 
 
-def another_encoder(pipe, adapter, handle):
-    pipe.text_encoder = tiny.clip(32, layers=2)
-
-
 def a_lora(pipe, adapter, handle):
     tiny.add_lora(pipe.text_encoder)
 
 
 @pytest.mark.parametrize(
     "change",
-    [in_place, optimizer_step, loaded_state, another_scale, own_scale, another_adapter, another_encoder, a_lora],
+    [in_place, optimizer_step, loaded_state, another_scale, own_scale, another_adapter, a_lora],
 )
 def test_every_change_is_noticed(attached, change):
     pipe, adapter, handle, cache = attached
@@ -108,6 +104,14 @@ def test_every_change_is_noticed(attached, change):
     fresh(handle, cache)
     assert cache.misses == 2
     assert not cache.encode("a red dog")["prompt_embeds"].equal(before)
+
+
+def test_another_encoder_is_noticed_and_needs_another_attachment(attached):
+    pipe, _, _, cache = attached
+    cache.encode("a red dog")
+    pipe.text_encoder = tiny.clip(32, layers=2)
+    with pytest.raises(ValueError, match="text_encoder was replaced since the adapter was attached"):
+        cache.encode("a red dog")
 
 
 def test_a_lora_that_is_scaled_switched_off_and_removed(attached):

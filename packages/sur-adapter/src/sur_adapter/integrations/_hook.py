@@ -64,12 +64,13 @@ class SlotHook:
         norm = getattr(getattr(plain(slot.encoder), "text_model", plain(slot.encoder)), "final_layer_norm", None)
         if slot.field == "last" and isinstance(norm, nn.Module):
             self._handles.append(norm.register_forward_hook(self._after_norm))
-        setattr(slot.encoder, _ATTRIBUTE, self)
+        self._encoder.__dict__[_ATTRIBUTE] = self  # torch.compile's wrapper hands setattr on to what it wraps
 
     @classmethod
     def of(cls, encoder: Any) -> Self | None:
-        """Return the hook that an encoder has."""
+        """Return the hook that an encoder has, or the module under torch.compile's wrapper."""
         found = getattr(encoder, "__dict__", {}).get(_ATTRIBUTE)
+        found = getattr(plain(encoder), "__dict__", {}).get(_ATTRIBUTE) if found is None else found
         return found if isinstance(found, cls) else None
 
     def add(self, entry: Entry) -> None:
@@ -83,7 +84,7 @@ class SlotHook:
             for handle in self._handles:
                 handle.remove()
             if self._encoder.__dict__.get(_ATTRIBUTE) is self:
-                delattr(self._encoder, _ATTRIBUTE)
+                del self._encoder.__dict__[_ATTRIBUTE]
 
     def active(self) -> bool:
         """Whether any adapter changes anything now."""

@@ -25,7 +25,7 @@ from ._fingerprint import Fingerprint
 from ._hook import Entry, SlotHook
 from ._hub import load_from_hub, push_to_hub
 from ._model import SURAdapterModel
-from ._slots import Slot, assign, family_of, open_slots
+from ._slots import Slot, assign, family_of, open_slots, plain
 
 __all__ = [
     "Handle",
@@ -56,7 +56,8 @@ def attach(
     Args:
         pipe: A diffusers pipeline.
         adapter_or_path: A `SURAdapter`, a `SURAdapterBundle`, or the local folder of one. A single adapter goes to the
-            slot in its provenance, else to the only encoder of its width. It is put into evaluation mode.
+            slot in its provenance, else to the only encoder of its width. It is put into evaluation mode, and moved to
+            where the encoder computes; one from a folder also takes the encoder's dtype.
         scale: The strength, instead of the adapter's own; finite. 0 leaves every bit as it is.
         slots: Which encoders of another pipeline, and which output it reads of each: ``"last"`` or
             ``"hidden_states[-k]"``.
@@ -87,6 +88,8 @@ def attach(
     available = open_slots(pipe, slots)
     wanted = assign(pipe, adapters, available, explicit=slots is not None)
     for name, adapter in wanted.items():
+        if adapters is not adapter_or_path:  # ours, from a folder: a file in fp16 shall not compute in it on a CPU
+            adapter.to(getattr(plain(available[name].encoder), "dtype", None))
         _check_base(pipe, adapter, strict=strict_base)
         hook = SlotHook.of(available[name].encoder)
         if hook is not None and any(entry.adapter is adapter for entry in hook.entries):
@@ -177,10 +180,14 @@ class Handle:
             ``prompt_embeds``, ``negative_prompt_embeds`` and, where the pipeline has them, the pooled ones.
 
         Raises:
-            ValueError: A prompt is empty, an option does not fit the pipeline, or the handle is detached.
+            ValueError: A prompt is empty, an option does not fit the pipeline, the handle is detached, or the pipeline
+                has got another encoder since.
         """
         if not self._attached:
             raise ValueError("this handle is detached; attach again to encode")
+        for name, slot in self._slots.items():
+            if plain(getattr(self._pipe, name)) is not plain(slot.encoder):
+                raise ValueError(f"the pipeline's {name} was replaced since the adapter was attached; attach it again")
         if negative not in ("adapt", "skip"):
             raise ValueError(f"negative is {negative!r}; it must be 'adapt' or 'skip'")
         if long not in ("truncate", "chunk"):
