@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from sail_core.extras import needs
 from sail_core.report import Report, Verdict
-from sail_core.runs import Run, pick_device, write_atomic
+from sail_core.runs import Run, pick_device, pick_dtype, write_atomic
 from torch import Tensor
-from tqdm import tqdm
+from tqdm import tqdm  # type: ignore[import-untyped]
 
 from . import __version__, plots
+from ._bundle import load_folder
 from ._compare import Comparison, compare
-from ._local_model import bars_on_terminals_only, model_source
 from ._pairs_page import write_pairs_page
 from ._suite import Item, load_suite
 from .scorers import Scorer
@@ -29,7 +29,7 @@ _SHOWN = 8  # prompts in the figures
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateCommand:
+class EvaluateConfig:
     """Compare a pipeline with and without an adapter on a suite of narrative prompts."""
 
     model: str
@@ -52,18 +52,18 @@ class EvaluateCommand:
     """Strength of the adapter; None is its own."""
     steps: int = 30
     """Denoising steps."""
-    guidance: float = 7.5
-    """Guidance scale."""
-    size: int | None = None
-    """Edge of the pictures in pixels; None is the pipeline's own."""
+    guidance_scale: float | None = None
+    """None is the pipeline's default."""
+    height: int | None = None
+    width: int | None = None
     limit: int | None = None
     """Only the first prompts of the suite."""
-    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
-    """Of the pipeline."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    """auto: bfloat16 where the device has it in hardware, else float32."""
 
 
-def evaluate(config: EvaluateCommand) -> None:
+def evaluate(config: EvaluateConfig) -> None:
     """Compare a pipeline with and without its adapter; write report.json, figures and the page for raters.
 
     Raises:
@@ -105,7 +105,7 @@ def evaluate(config: EvaluateCommand) -> None:
     print(f"\nPairs for raters: {config.out / 'pairs.html'}")
 
 
-def _scorers(config: EvaluateCommand, device: str) -> list[Scorer]:
+def _scorers(config: EvaluateConfig, device: str) -> list[Scorer]:
     from .integrations.scorers import Clip, ClipChoice, ClipScore, YesNo
 
     found: list[Scorer] = []
@@ -119,20 +119,24 @@ def _scorers(config: EvaluateCommand, device: str) -> list[Scorer]:
     return found
 
 
-def _open(config: EvaluateCommand) -> tuple[Any, Any]:
+def _open(config: EvaluateConfig) -> tuple[Any, Any]:
     """The pipeline on its device with the adapter attached."""
+    adapter = load_folder(config.adapter)
+    with needs("sur-adapter", "diffusers"):
+        import diffusers  # noqa: F401
+        import PIL  # noqa: F401
+        import transformers  # noqa: F401
+    from .integrations._pipeline import load_pipeline
     from .integrations.diffusers import attach
 
-    with needs("sur-adapter", "diffusers"):
-        from diffusers import DiffusionPipeline
-    with bars_on_terminals_only():
-        pipe = DiffusionPipeline.from_pretrained(model_source(config.model), torch_dtype=getattr(torch, config.dtype))
-    pipe = pipe.to(pick_device(config.device))
+    device = pick_device(config.device)
+    dtype = pick_dtype(device) if config.dtype == "auto" else getattr(torch, config.dtype)
+    pipe = load_pipeline(config.model, device=device, dtype=dtype)
     pipe.set_progress_bar_config(disable=True)
-    return pipe, attach(pipe, config.adapter, scale=config.scale)
+    return pipe, attach(pipe, adapter, scale=config.scale)
 
 
-def _identity(config: EvaluateCommand) -> dict[str, Any]:
+def _identity(config: EvaluateConfig) -> dict[str, Any]:
     """What pictures depend on: a folder with other pictures must not be mixed with them."""
     suite = "\n".join(item.prompt for item in load_suite(config.suite)[: config.limit])
     return {
@@ -141,19 +145,20 @@ def _identity(config: EvaluateCommand) -> dict[str, Any]:
         "suite": hashlib.sha256(suite.encode()).hexdigest(),
         "scale": config.scale,
         "steps": config.steps,
-        "guidance": config.guidance,
-        "size": config.size,
+        "guidance_scale": config.guidance_scale,
+        "height": config.height,
+        "width": config.width,
         "dtype": config.dtype,
     }
 
 
-def _make(pipe: Any, items: Sequence[Item], config: EvaluateCommand, folder: Path, name: str) -> list[list["Image"]]:
+def _make(pipe: Any, items: Sequence[Item], config: EvaluateConfig, folder: Path, name: str) -> list[list["Image"]]:
     """The pictures of one system; those that are there are read."""
     from PIL import Image
 
-    options: dict[str, Any] = {"num_inference_steps": config.steps, "guidance_scale": config.guidance}
-    if config.size is not None:
-        options |= {"height": config.size, "width": config.size}
+    given = {"guidance_scale": config.guidance_scale, "height": config.height, "width": config.width}
+    options: dict[str, Any] = {"num_inference_steps": config.steps}
+    options |= {name: value for name, value in given.items() if value is not None}
     rows = []
     for number, item in enumerate(tqdm(items, desc=name, disable=None, leave=False)):
         row = []
@@ -180,7 +185,7 @@ def _verdicts(found: Comparison) -> list[Verdict]:
     return verdicts
 
 
-def _drift(pipe: Any, handle: Any, prompt: str, config: EvaluateCommand) -> tuple[list[str], Tensor]:
+def _drift(pipe: Any, handle: Any, prompt: str, config: EvaluateConfig) -> tuple[list[str], Tensor]:
     """Tokens of a prompt and how far the adapter moves each, relative to its length."""
     states = []
     for scale in (0.0, config.scale):

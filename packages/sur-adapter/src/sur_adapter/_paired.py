@@ -16,6 +16,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+Scores = Tensor | Sequence[float] | Sequence[Sequence[float]]
+
 
 @dataclass(frozen=True)
 class Paired:
@@ -67,12 +69,12 @@ def mcnemar(gained: int, lost: int) -> float:
         raise ValueError(f"counts are {gained} and {lost}; both must be at least 0")
     n = gained + lost
     tail = sum(math.comb(n, k) for k in range(min(gained, lost) + 1))
-    return min(1.0, 2 * tail / 2**n)
+    return min(1.0, 2 * tail / (1 << n))  # whole numbers, which do not overflow
 
 
 def paired(
-    base: Tensor | Sequence[Sequence[float]],
-    adapter: Tensor | Sequence[Sequence[float]],
+    base: Scores,
+    adapter: Scores,
     *,
     confidence: float = 0.95,
     draws: int = 10_000,
@@ -125,7 +127,7 @@ def paired(
     return Paired(float(a.mean()), float(b.mean()), float(d.mean()), low, high, len(d), gained, lost, p)
 
 
-def _table(values: Tensor | Sequence[Sequence[float]], name: str) -> Tensor:
+def _table(values: Scores, name: str) -> Tensor:
     table = torch.as_tensor(values, dtype=torch.float64)
     if table.ndim == 1:
         table = table[:, None]

@@ -1,11 +1,11 @@
 """Train an adapter for a toy base with the package's own training step."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
+from tqdm import tqdm  # type: ignore[import-untyped]
 
 from sur_adapter._adapter import SURAdapter
 from sur_adapter._noise import linear_flow
@@ -30,9 +30,9 @@ class AdaptConfig:
     batch: int = 64
     learning_rate: float = 5e-3
     shift: float = 8.0
-    depth: int = 2
+    depth: int = 1
     heads: int = 4
-    ff_dim: int = 256
+    ff_dim: int = 128
     mixing: Mixing = "tokens"
     prompt_match: Match = "kl"
     weights: Weights = field(default_factory=Weights)
@@ -55,6 +55,7 @@ def adapt(
     seed: int,
     teacher: Tensor | None = None,
     label: str = "adapter",
+    progress: bool = True,
 ) -> Adapted:
     """Train an adapter on pairs of narrative and keyword prompts with real pictures.
 
@@ -66,6 +67,7 @@ def adapt(
         seed: Of everything that is drawn.
         teacher: Vectors of the narrative prompts ``(len(prompts), dim)``; None trains without a teacher.
         label: Of the progress bar.
+        progress: Whether to draw it, on a terminal.
 
     Returns:
         The adapter in eval mode, and the losses.
@@ -82,16 +84,18 @@ def adapt(
         ff_dim=config.ff_dim,
         scale=1.0,
         mixing=config.mixing,
-    )
-    projectors = None
+    ).to(world.device)
+    projectors, weights = None, replace(config.weights, teacher=0.0)
     if teacher is not None and config.weights.teacher:
-        projectors = {_SLOT: TeacherProjector(teacher.shape[1], adapter.width)}
+        weights = config.weights
+        teacher = teacher.to(world.device)
+        projectors = {_SLOT: TeacherProjector(teacher.shape[1], adapter.width, device=world.device)}
         projectors[_SLOT].standardise(teacher)
     student = Student({_SLOT: adapter}, projectors)
     step = Step(
         lambda noisy, time, states, extra: world.denoiser(noisy, time, states[_SLOT]),
         linear_flow,
-        weights=config.weights,
+        weights=weights,
         prompt_match=config.prompt_match,
     )
     trained = [one for one in student.parameters() if one.requires_grad]
@@ -101,20 +105,20 @@ def adapt(
     )
     generator = torch.Generator().manual_seed(seed)
     curves: dict[str, list[float]] = {}
-    for _ in tqdm(range(config.steps), desc=label, disable=None, leave=False):
+    for _ in tqdm(range(config.steps), desc=label, disable=None if progress else True, leave=False):
         rows = torch.randint(len(prompts), (config.batch,), generator=generator)
         clean = pictures(world.kind, digits, target[rows], colour[rows], generator)
         noise = torch.randn(clean.shape, generator=generator)
         time = late(torch.rand(config.batch, generator=generator), shift=config.shift)
         batch = Batch(
-            latents=clean,
+            latents=clean.to(world.device),
             narrative={_SLOT: narrative[rows]},
             complex={_SLOT: keywords[rows]},
-            teacher=None if teacher is None else teacher[rows],
+            teacher=None if projectors is None or teacher is None else teacher[rows],
         )
-        losses = step(student, batch, time, noise)
+        losses = step(student, batch, time.to(world.device), noise.to(world.device))
         optimizer.zero_grad()
-        losses["loss"].backward()
+        torch.autograd.backward(losses["loss"])
         nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         schedule.step()

@@ -44,7 +44,8 @@ class Clip:
             raise FileNotFoundError(f"there is no CLIP model in {folder}; give the folder of a CLIPModel")
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
-        self.model: Any = CLIPModel.from_pretrained(folder, local_files_only=True).eval().to(device)
+        loader: Any = CLIPModel
+        self.model = loader.from_pretrained(folder, local_files_only=True).eval().to(device)
         self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         self.processor = CLIPImageProcessor.from_pretrained(folder, local_files_only=True)
         self.device, self.batch_size = device, batch_size
