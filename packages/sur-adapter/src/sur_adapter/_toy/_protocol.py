@@ -24,7 +24,7 @@ class Protocol:
         worlds: By world, its seeds.
         split: The prompts that it is checked on: ``"tuning"`` while settings are chosen, ``"test"`` once, after that.
         base_steps: Training steps of a base, by world.
-        prompts: Training prompts of each suite.
+        prompts: By suite, training prompts.
         checked: Prompts that each suite is checked on.
         teacher: ``"minilm"``, the sentence encoder of the extra, or None.
         training: Of every system, but for what ``systems`` changes.
@@ -35,7 +35,7 @@ class Protocol:
     worlds: Mapping[Kind, tuple[int, ...]]
     split: Split
     base_steps: Mapping[Kind, int]
-    prompts: int
+    prompts: Mapping[str, int]
     checked: int
     teacher: Literal["minilm"] | None
     training: AdaptConfig
@@ -76,7 +76,7 @@ class Protocol:
 
     def training_prompts(self, kind: Kind) -> list[Prompt]:
         """The same for every seed and system."""
-        return [one for suite in SUITES[kind] for one in draw_prompts(suite, "train", self.prompts, seed=0)]
+        return [one for suite in SUITES[kind] for one in draw_prompts(suite, "train", self.prompts[suite], seed=0)]
 
     def checks(self, kind: Kind, seed: int) -> dict[str, list[Prompt]]:
         """By suite, the prompts that the systems of a seed are checked on."""
