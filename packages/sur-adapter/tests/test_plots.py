@@ -40,7 +40,8 @@ def test_accuracy_bars_are_means():
 def test_picture_grid_takes_tensors_and_images():
     row = [torch.zeros(3, 4, 4), torch.ones(1, 4, 4), Image.new("RGB", (4, 4), "red")]
     figure = plots.picture_grid([("a prompt", row)], ["one", "two", "three"])
-    shown = [axis.images[0].get_array() for axis in figure.axes]
+    shown = [axis.images[0].get_array() for axis in figure.axes[1:]]
+    assert figure.axes[0].texts[0].get_text() == "a prompt"
     assert float(shown[0].mean()) == 0.5
     assert float(shown[1].mean()) == 1.0
     assert shown[2][0, 0].tolist() == [1.0, 0.0, 0.0]

@@ -3,6 +3,7 @@
 Each function returns a ``matplotlib.figure.Figure`` for ``sail_core.report.Report.add_figure``.
 """
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -108,7 +109,7 @@ def accuracy_bars(
         raise ValueError("there is no accuracy to draw")
     systems = list(next(iter(groups.values())))
     with figure_style():
-        figure = _figure((1.6 + 1.5 * len(groups), 3.4))
+        figure = _figure((1.6 + max(1.1, 0.3 * len(systems)) * len(groups), 3.4))
         axis = figure.subplots()
         width = 0.8 / len(systems)
         for number, system in enumerate(systems):
@@ -119,11 +120,11 @@ def accuracy_bars(
                 axis.plot([x] * len(one), [100 * value for value in one], "o", color="black", markersize=2.5)
         for number, suite in enumerate(groups):
             if chance and suite in chance:
-                label = "chance" if number == 0 else None
+                label = None if any(line.get_label() == "chance" for line in axis.lines) else "chance"
                 axis.plot(
                     [number - 0.46, number + 0.46], [100 * chance[suite]] * 2, "--", color="#555555", lw=1, label=label
                 )
-        axis.set_xticks(np.arange(len(groups)), list(groups))
+        axis.set_xticks(np.arange(len(groups)), [textwrap.fill(name, 12) for name in groups])
         axis.grid(axis="x", visible=False)
         axis.set_ylim(0, 105)
         axis.set_ylabel("right pictures, %")
@@ -148,25 +149,18 @@ def picture_grid(rows: Sequence[tuple[str, Sequence[Any]]], columns: Sequence[st
     if not rows or any(len(pictures) != len(columns) for _, pictures in rows):
         raise ValueError(f"expected rows of {len(columns)} pictures each, at least one row")
     with figure_style():
-        figure = _figure((3.4 + edge * len(columns), 0.4 + 1.06 * edge * len(rows)))
-        axes = figure.subplots(len(rows), len(columns), squeeze=False)
+        figure = _figure((3.2 + 1.04 * edge * len(columns), 0.35 + 1.04 * edge * len(rows)))
+        ratios = [3.2, *[1.04 * edge] * len(columns)]
+        axes = figure.subplots(len(rows), 1 + len(columns), squeeze=False, gridspec_kw={"width_ratios": ratios})
+        figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.0, hspace=0.0)  # type: ignore[union-attr]
         for line, (prompt, pictures) in zip(axes, rows, strict=True):
-            for axis, picture in zip(line, pictures, strict=True):
+            line[0].set_axis_off()
+            line[0].text(0.98, 0.5, _wrapped(prompt, 46), fontsize=9, ha="right", va="center")
+            for axis, picture in zip(line[1:], pictures, strict=True):
                 axis.imshow(_pixels(picture), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-                axis.set_xticks([])
-                axis.set_yticks([])
-                axis.grid(visible=False)
-            line[0].set_ylabel(
-                _wrapped(prompt, 42),
-                rotation=0,
-                ha="right",
-                va="center",
-                fontsize=9,
-                labelpad=8,
-                multialignment="right",
-            )
-        for axis, title in zip(axes[0], columns, strict=True):
-            axis.set_title(title, fontsize=9)
+                axis.set_axis_off()
+        for axis, title in zip(axes[0][1:], columns, strict=True):
+            axis.set_title(textwrap.fill(title, int(12 * edge), break_long_words=False), fontsize=9)
     return figure
 
 
@@ -178,6 +172,4 @@ def _pixels(picture: Any) -> Any:
 
 
 def _wrapped(text: str, width: int) -> str:
-    import textwrap
-
     return "\n".join(textwrap.wrap(text, width)[:4])
