@@ -68,3 +68,36 @@ def t5(folder):
     model.save_pretrained(folder)
     letters().save_pretrained(folder)
     return model
+
+
+def blip(folder):
+    from transformers import (
+        BlipConfig,
+        BlipForConditionalGeneration,
+        BlipImageProcessor,
+        BlipProcessor,
+        BlipTextConfig,
+        BlipVisionConfig,
+    )
+
+    torch.manual_seed(0)
+    text = BlipTextConfig(
+        vocab_size=len(LETTERS),
+        hidden_size=16,
+        encoder_hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        max_position_embeddings=64,
+        bos_token_id=1,
+        eos_token_id=2,
+        sep_token_id=2,
+        pad_token_id=0,
+    )
+    vision = BlipVisionConfig(
+        hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2, image_size=32, patch_size=16
+    )
+    model = BlipForConditionalGeneration(BlipConfig(text_config=text.to_dict(), vision_config=vision.to_dict())).eval()
+    model.save_pretrained(folder)
+    size = {"height": 32, "width": 32}
+    BlipProcessor(BlipImageProcessor(size=size), letters()).save_pretrained(folder)
