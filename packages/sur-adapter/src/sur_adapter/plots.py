@@ -152,7 +152,8 @@ def picture_grid(rows: Sequence[tuple[str, Sequence[Any]]], columns: Sequence[st
         figure = _figure((3.2 + 1.04 * edge * len(columns), 0.35 + 1.04 * edge * len(rows)))
         ratios = [3.2, *[1.04 * edge] * len(columns)]
         axes = figure.subplots(len(rows), 1 + len(columns), squeeze=False, gridspec_kw={"width_ratios": ratios})
-        figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.0, hspace=0.0)  # type: ignore[union-attr]
+        layout: Any = figure.get_layout_engine()
+        layout.set(w_pad=0.02, h_pad=0.02, wspace=0.0, hspace=0.0)
         for line, (prompt, pictures) in zip(axes, rows, strict=True):
             line[0].set_axis_off()
             line[0].text(0.98, 0.5, _wrapped(prompt, 46), fontsize=9, ha="right", va="center")
