@@ -232,6 +232,20 @@ def test_images_of_one_prompt_and_another_pipeline_on_the_same_encoder():
     assert (other(generator=torch.Generator().manual_seed(0), **options).images == before).all()
 
 
+@pytest.mark.parametrize("name", ["StableDiffusionInpaintPipeline", "StableDiffusionControlNetPipeline"])
+def test_other_forms_of_a_family_read_the_same_slots(name):
+    import diffusers
+
+    pipe = tiny.build("sd15")
+    extra = {}
+    if "ControlNet" in name:
+        extra["controlnet"] = diffusers.ControlNetModel.from_unet(pipe.unet, conditioning_channels=3)
+    other = getattr(diffusers, name).from_pipe(pipe, **extra)
+    raw, adapter = embeddings("sd15", pipe)["prompt_embeds"], trained(32)
+    with attach(other, adapter) as handle:
+        assert handle.encode(**PROMPTS)["prompt_embeds"].equal(adapter(raw))
+
+
 def test_save_pretrained_writes_no_adapter(tmp_path):
     pipe = tiny.build("sd15")
     pipe.save_pretrained(tmp_path / "before")

@@ -32,7 +32,7 @@ def kd(
     Args:
         a: The target, detached here; its shape broadcasts to that of b, such as ``(B, 1, d)``.
         b: The student ``(B, ..., d)``.
-        direction: ``"forward"``: KL(a||b). ``"reverse"``: KL(b||a).
+        direction: ``"forward"``: ``KL(a||b)``. ``"reverse"``: ``KL(b||a)``.
         reduction: ``"token"``: the mean over tokens. ``"batchmean"``: the sum over tokens, divided by B.
         temperature: T > 0.
         mask: ``(B, ...)``, b's shape without its last axis, bool: the tokens that count.
