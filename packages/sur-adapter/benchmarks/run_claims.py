@@ -31,21 +31,24 @@ from sur_adapter._toy._world import Kind
 PROTOCOL = Path(__file__).parent / "claims_protocol.json"
 
 
-def run(protocol: Protocol, out: Path, budget: float) -> Found | None:
-    """Everything of the protocol, or None when the budget ended before."""
+def run(protocol: Protocol, out: Path, budget: float) -> tuple[Found, bool]:
+    """What there is when the budget ends, one system of all seeds after the other, and whether it is all."""
     deadline = time.monotonic() + budget
     found: dict[tuple[Kind, int], dict[str, Result]] = {}
-    for kind, seeds in protocol.worlds.items():
+    vectors = {}
+    for kind in protocol.worlds:
         texts = [one.narrative for one in protocol.training_prompts(kind)]
-        vectors = None if protocol.teacher is None else teacher_vectors(texts, out / f"teacher-{kind}")
-        for seed in seeds:
-            folder = out / f"{kind}-{seed}"
-            if time.monotonic() > deadline:
-                return None
-            found[kind, seed] = run_seed(protocol, kind, seed, folder, teacher=vectors, deadline=deadline)
-            if len(found[kind, seed]) <= len(protocol.systems):
-                return None
-    return found
+        vectors[kind] = None if protocol.teacher is None else teacher_vectors(texts, out / f"teacher-{kind}")
+    for system in protocol.systems:
+        for kind, seeds in protocol.worlds.items():
+            for seed in seeds:
+                if time.monotonic() > deadline:
+                    return found, False
+                folder = out / f"{kind}-{seed}"
+                options = {"teacher": vectors[kind], "systems": [system], "deadline": deadline}
+                found.setdefault((kind, seed), {}).update(run_seed(protocol, kind, seed, folder, **options))
+    whole = all(len(systems) == 1 + len(protocol.systems) for systems in found.values())
+    return found, whole
 
 
 def rows(protocol: Protocol, found: Found, path: Path) -> list[dict[str, Any]]:
@@ -107,8 +110,8 @@ def main() -> int:
     arguments = parser.parse_args()
     protocol = Protocol.read(arguments.protocol)
     Run(arguments.out, config={"protocol_sha256": hashlib.sha256(arguments.protocol.read_bytes()).hexdigest()})
-    found = run(protocol, arguments.out, arguments.budget)
-    if found is None:
+    found, whole = run(protocol, arguments.out, arguments.budget)
+    if not whole:
         print("the budget is used up; the same command goes on")
         return 3
     lines = rows(protocol, found, arguments.protocol)

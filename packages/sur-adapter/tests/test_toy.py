@@ -210,7 +210,7 @@ PROTOCOL = {
     "checked": 8,
     "teacher": None,
     "training": {"steps": 2, "batch": 4, "weights": {"diffusion": 1.0, "teacher": 0.0}},
-    "systems": {"adapter": {}, "mixing none": {"mixing": "none"}},
+    "systems": {"adapter": {}, "mixing none": {"mixing": "none", "steps": 1}},
 }
 
 

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,7 @@ def run_seed(
     out: Path,
     *,
     teacher: Tensor | None = None,
+    systems: Sequence[str] | None = None,
     device: torch.device | str = "cpu",
     progress: bool = True,
     deadline: float | None = None,
@@ -58,6 +59,7 @@ def run_seed(
         seed: Of base, adapters, checked prompts and noise.
         out: Receives a folder for each system; those that are whole are read instead.
         teacher: Vectors of the training prompts, or None.
+        systems: Only these beside the base; None is all.
         device: Where it is trained.
         progress: Whether to draw bars, on a terminal.
         deadline: On the clock of ``time.monotonic``; no training begins after it.
@@ -71,7 +73,7 @@ def run_seed(
     prompts, checks = protocol.training_prompts(kind), protocol.checks(kind, seed)
     judge = None
     found: dict[str, Result] = {}
-    for name in (BASE, *protocol.systems):
+    for name in (BASE, *(protocol.systems if systems is None else systems)):
         folder = out / name.replace(" ", "-")
         if not (folder / "result.json").is_file():
             if deadline is not None and time.monotonic() > deadline:

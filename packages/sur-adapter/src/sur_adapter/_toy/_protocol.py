@@ -72,7 +72,8 @@ class Protocol:
         unknown = changes.keys() - {one.name for one in fields(AdaptConfig)}
         if unknown:
             raise TypeError(f"the system {system} changes {sorted(unknown)[0]!r}, which a training does not have")
-        return replace(self.training, steps=self.steps.get(kind, self.training.steps), weights=weights, **changes)
+        changes = {"steps": self.steps.get(kind, self.training.steps), **changes}
+        return replace(self.training, weights=weights, **changes)
 
     def training_prompts(self, kind: Kind) -> list[Prompt]:
         """The same for every seed and system."""
