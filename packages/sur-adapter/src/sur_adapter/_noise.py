@@ -75,6 +75,14 @@ class SchedulerNoise:
 
     Raises:
         ValueError: The scheduler is of another kind, or min_snr is out of range or does not apply.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> config = SimpleNamespace(prediction_type="sample")
+        >>> SchedulerNoise(SimpleNamespace(alphas_cumprod=torch.ones(10), config=config))
+        Traceback (most recent call last):
+        ...
+        ValueError: the scheduler predicts 'sample'; training knows 'epsilon' and 'v_prediction'
     """
 
     def __init__(self, scheduler: Any, *, min_snr: float | None = None) -> None:

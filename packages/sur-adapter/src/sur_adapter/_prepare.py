@@ -84,6 +84,12 @@ def prepare_data(
         FileNotFoundError: There is no source.
         ValueError: The output exists, was begun with other options, no row is left, or a plug-in fits not.
         MissingExtra: Pillow, or for a model transformers, is not installed.
+
+    Example:
+        >>> prepare_data(PrepareDataConfig(source=Path("no/such/folder"), out=Path("out")))
+        Traceback (most recent call last):
+        ...
+        FileNotFoundError: there is no folder no/such/folder; give one with images
     """
     from tqdm import tqdm  # type: ignore[import-untyped]
 

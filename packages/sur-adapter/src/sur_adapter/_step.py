@@ -60,6 +60,19 @@ class Step:
 
     Raises:
         ValueError: There is a denoiser without a noising, or a diffusion weight without a denoiser.
+
+    Example:
+        >>> from sur_adapter import Batch, Step, Student, SURAdapter, Weights, linear_flow
+        >>> student = Student({"text_encoder": SURAdapter(16, num_heads=2, ff_dim=32)})
+        >>> states = {"text_encoder": torch.randn(2, 5, 16)}
+        >>> batch = Batch(latents=torch.randn(2, 3, 4, 4), narrative=states, complex=states)
+        >>> def denoise(noisy, time, states, extra):
+        ...     return noisy * states["text_encoder"].mean((1, 2)).view(-1, 1, 1, 1)
+        >>> step = Step(denoise, linear_flow, weights=Weights(teacher=0.0))
+        >>> losses = step(student, batch, torch.rand(2), torch.randn(2, 3, 4, 4))
+        >>> losses["loss"].backward()
+        >>> list(losses), bool(student.adapter("text_encoder").fc.weight.grad.abs().max() > 0)
+        (['loss', 'diffusion', 'prompt', 'preservation'], True)
     """
 
     def __init__(

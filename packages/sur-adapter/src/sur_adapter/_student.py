@@ -60,6 +60,13 @@ class Student(nn.Module):
 
     Raises:
         ValueError: There is no adapter, or slots or widths do not fit.
+
+    Example:
+        >>> from sur_adapter import Student, SURAdapter, TeacherProjector
+        >>> Student({"text_encoder": SURAdapter(64)}, {"text_encoder": TeacherProjector(384, 32)})
+        Traceback (most recent call last):
+        ...
+        ValueError: the projector of text_encoder expects width 32, its adapter's encoder has 64
     """
 
     def __init__(

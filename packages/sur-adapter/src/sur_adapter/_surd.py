@@ -42,6 +42,14 @@ class Surd:
     Raises:
         FileNotFoundError: The source or its metadata is not there.
         ValueError: A line is not a row, a prompt is empty, or images are missing (counted, the first named).
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     row = {"file_name": "1", "text": "a cat", "prompt": "cat, 8k"}
+        ...     _ = Path(folder, METADATA).write_text(json.dumps(row))
+        ...     print(Surd(folder, images=False).rows)
+        [Triplet(image=None, narrative='a cat', complex='cat, 8k')]
     """
 
     def __init__(self, source: str | os.PathLike[str], *, images: bool = True) -> None:

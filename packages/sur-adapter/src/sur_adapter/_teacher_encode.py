@@ -77,6 +77,12 @@ def encode_teacher(
             finite, or the folder holds vectors that were made otherwise.
         FileNotFoundError: ``model`` is a local folder that does not exist.
         MissingExtra: transformers or the model's distribution is not installed.
+
+    Example:
+        >>> encode_teacher(["a cat", " "], "teacher", model="minilm")
+        Traceback (most recent call last):
+        ...
+        ValueError: 1 of 2 prompts are empty; leave them out
     """
     from tqdm import tqdm  # type: ignore[import-untyped]
 

@@ -37,6 +37,16 @@ def import_teacher(
     Raises:
         FileNotFoundError: There is no such file.
         ValueError: It is no such dictionary, or would have to be executed.
+
+    Example:
+        >>> import tempfile
+        >>> from sur_adapter import TeacherCache
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     torch.save({"a cat": torch.tensor([1.0, 2.0])}, Path(folder, "39.pt"))
+        ...     print(import_teacher(Path(folder, "39.pt"), Path(folder, "cache"), model="llama-13b", layer="40:raw"))
+        ...     print(TeacherCache(Path(folder, "cache"))["a cat"])
+        1
+        tensor([1., 2.])
     """
     path = Path(source)
     if not path.is_file():
