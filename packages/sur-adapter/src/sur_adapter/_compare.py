@@ -51,6 +51,14 @@ def compare(
 
     Raises:
         ValueError: Pictures are missing, names of scorers repeat, or a scorer gives another number of scores.
+
+    Example:
+        >>> from sur_adapter.scorers import Classifier
+        >>> items = [Item("1", "a pair", count=2), Item("2", "a trio", count=3)]
+        >>> reads = Classifier(list, lambda item: item.count, name="count")  # a picture here is what one counts in it
+        >>> found = compare(items, [[1], [3]], [[2], [3]], [reads])
+        >>> found.paired["count"].base, found.paired["count"].adapter
+        (0.5, 1.0)
     """
     seeds = len(base[0]) if base else 0
     for name, pictures in (("base", base), ("adapter", adapter)):

@@ -68,6 +68,15 @@ def write_pairs_page(
 
     Raises:
         ValueError: There is no pair, or the lengths differ.
+
+    Example:
+        >>> import tempfile
+        >>> from PIL import Image
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     one, other = Image.new("RGB", (8, 8), "red"), Image.new("RGB", (8, 8), "blue")
+        ...     page = write_pairs_page(f"{folder}/pairs.html", ["a blue square"], [one], [other])
+        ...     print(page.name, "default-src 'none'" in page.read_text())
+        pairs.html True
     """
     if not prompts or not len(prompts) == len(base) == len(adapter):
         raise ValueError(
@@ -97,7 +106,7 @@ def write_pairs_page(
 
 
 def tally(paths: Sequence[str | os.PathLike[str]]) -> Tally:
-    """Count the ratings that raters saved from one page.
+    r"""Count the ratings that raters saved from one page.
 
     Args:
         paths: CSV files, one a rater.
@@ -108,6 +117,14 @@ def tally(paths: Sequence[str | os.PathLike[str]]) -> Tally:
     Raises:
         FileNotFoundError: A file is missing.
         ValueError: There is no file, one is not from a page, or they are of different pages.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     saved = Path(folder, "ratings.csv")
+        ...     _ = saved.write_text("page,pair,choice,winner\n0a,0,left,adapter\n0a,1,left,base\n0a,2,tie,tie\n")
+        ...     print(tally([saved]))
+        Tally(adapter=1, base=1, tie=1, raters=1, p=1.0)
     """
     if not paths:
         raise ValueError("there are no ratings; give the CSV files that the page saved")

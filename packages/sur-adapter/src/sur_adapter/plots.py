@@ -37,6 +37,10 @@ def loss_curves(curves: Mapping[str, Sequence[float]], *, window: int = 25) -> "
 
     Raises:
         ValueError: There is no curve, or one is empty.
+
+    Example:
+        >>> [axis.get_title() for axis in loss_curves({"diffusion": [0.9, 0.7], "prompt": [0.2, 0.1]}).axes]
+        ['diffusion', 'prompt']
     """
     if not curves or not all(len(values) for values in curves.values()):
         raise ValueError("there is no loss to draw; give at least one value for each name")
@@ -66,6 +70,11 @@ def token_drift(rows: Sequence[tuple[Sequence[str], Sequence[float] | Tensor]], 
 
     Raises:
         ValueError: There is no prompt, or tokens and values differ in number.
+
+    Example:
+        >>> figure = token_drift([(["two", "cats"], [0.1, 0.4])])
+        >>> [label.get_text() for label in figure.axes[0].get_yticklabels()]
+        ['two', 'cats']
     """
     if not rows:
         raise ValueError("there is no prompt to draw")
@@ -104,6 +113,11 @@ def accuracy_bars(
 
     Raises:
         ValueError: There is nothing to draw.
+
+    Example:
+        >>> figure = accuracy_bars({"mention": {"base": [0.1, 0.12], "adapter": [0.4, 0.5]}}, chance={"mention": 0.1})
+        >>> [round(float(bar.get_height())) for bar in figure.axes[0].patches]
+        [11, 45]
     """
     if not groups or not all(groups.values()):
         raise ValueError("there is no accuracy to draw")
@@ -145,6 +159,11 @@ def picture_grid(rows: Sequence[tuple[str, Sequence[Any]]], columns: Sequence[st
 
     Raises:
         ValueError: There is no row, or a row has another number of pictures than there are columns.
+
+    Example:
+        >>> figure = picture_grid([("two cats", [torch.zeros(3, 8, 8), torch.ones(3, 8, 8)])], ["base", "adapter"])
+        >>> len(figure.axes)
+        3
     """
     if not rows or any(len(pictures) != len(columns) for _, pictures in rows):
         raise ValueError(f"expected rows of {len(columns)} pictures each, at least one row")
