@@ -1,7 +1,8 @@
 """The measurements behind docs/claims/sur-adapter.md: run_claims.py --out DIR --results FILE [--budget SECONDS].
 
 Trains and checks what the protocol says, goes on where an earlier call stopped, begins no training after the budget.
-When all is there, it writes one JSON line for each world: every system, suite and seed, and the verdicts.
+It writes one JSON line for each world with what is there: every system, suite and seed, and the verdicts; exit code 3
+says that another call must go on, which the line says too ("complete").
 """
 
 import argparse
@@ -59,6 +60,8 @@ def rows(protocol: Protocol, found: Found, path: Path) -> list[dict[str, Any]]:
     table = []
     for kind, seeds in protocol.worlds.items():
         own = only(found, kind)
+        if not own:
+            continue
         accuracy = tabulate(own)
         table.append(
             {
@@ -70,7 +73,8 @@ def rows(protocol: Protocol, found: Found, path: Path) -> list[dict[str, Any]]:
                 "protocol_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
                 "data": "scikit-learn load_digits",
                 "data_sha256": hashlib.sha256(pixels).hexdigest(),
-                "seeds": list(seeds),
+                "seeds": [seed for _, seed in own],
+                "complete": len(own) == len(seeds) and all(len(one) > len(protocol.systems) for one in own.values()),
                 "env": env_report(),
                 "versions": {name: version(name) for name in ("scikit-learn", "transformers")},
                 "judge": {"digits": judge.digit_accuracy, "counts": judge.count_accuracy},
@@ -79,7 +83,7 @@ def rows(protocol: Protocol, found: Found, path: Path) -> list[dict[str, Any]]:
                     suite: [over_prompts(systems, suite) for systems in own.values()] for suite in accuracy
                 },
                 "processor seconds": {
-                    name: [round(systems[name].seconds, 1) for systems in own.values()]
+                    name: [round(systems[name].seconds, 1) for systems in own.values() if name in systems]
                     for name in (BASE, *protocol.systems)
                 },
                 "verdicts": [asdict(one) for one in verdicts(own)],
@@ -89,8 +93,8 @@ def rows(protocol: Protocol, found: Found, path: Path) -> list[dict[str, Any]]:
 
 
 def only(found: Found, kind: str) -> Found:
-    """The seeds of one world."""
-    return {key: systems for key, systems in found.items() if key[0] == kind}
+    """The seeds of one world that have base and adapter."""
+    return {key: systems for key, systems in found.items() if key[0] == kind and len(systems) > 1}
 
 
 def over_prompts(systems: Mapping[str, Result], suite: str) -> dict[str, Any]:
@@ -111,18 +115,16 @@ def main() -> int:
     protocol = Protocol.read(arguments.protocol)
     Run(arguments.out, config={"protocol_sha256": hashlib.sha256(arguments.protocol.read_bytes()).hexdigest()})
     found, whole = run(protocol, arguments.out, arguments.budget)
-    if not whole:
-        print("the budget is used up; the same command goes on")
-        return 3
     lines = rows(protocol, found, arguments.protocol)
     write_atomic(arguments.results, "".join(json.dumps(row) + "\n" for row in lines))
     table = tabulate(found)
     print(table_of(table))
     report = Report("sur-adapter", __version__, seed=0, profile="claims", device="cpu", protocol=arguments.protocol)
-    report.verdicts += [
-        one for kind in protocol.worlds for one in verdicts({k: v for k, v in found.items() if k[0] == kind})
-    ]
+    report.verdicts += [one for kind in protocol.worlds for one in verdicts(only(found, kind))]
     print("\n" + report.table())
+    if not whole:
+        print("the budget is used up; the same command goes on")
+        return 3
     if arguments.figures is not None:
         for name, figure in figures.all_figures(protocol, found, table, arguments.out).items():
             report.add_figure(figure, name)
