@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import tiny_pipelines as tiny
 import torch
+from random_adapters import trained
 from sur_adapter import Provenance, SURAdapter, SURAdapterBundle
 from sur_adapter.integrations.diffusers import attach
-from tiny_pipelines import FAMILIES, call, clip, trained, trained_for
+from tiny_pipelines import FAMILIES, call, clip, trained_for
 
 PROMPTS = {"prompt": "a red dog jumps over the fence", "negative_prompt": "ugly, blurry"}
 

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import tiny_pipelines as tiny
 import torch
+from random_adapters import trained
 from sur_adapter._long_prompts import chunked, chunks_needed, find_truncations, token_ids
 from sur_adapter.integrations.diffusers import attach
-from tiny_pipelines import call, clip_tokenizer, t5_tokenizer, trained, trained_for
+from tiny_pipelines import call, clip_tokenizer, t5_tokenizer, trained_for
 
 LONG = "a red dog jumps over the fence and " * 30 + "a blue house"
 PROMPT = "a red dog"

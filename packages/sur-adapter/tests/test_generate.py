@@ -7,9 +7,10 @@ import pytest
 import tiny_pipelines as tiny
 import torch
 from PIL import Image
+from random_adapters import trained
 from sur_adapter import Provenance, SURAdapterBundle
 from sur_adapter._generate import GenerateConfig, generate
-from tiny_pipelines import SLOTS, trained, trained_for
+from tiny_pipelines import SLOTS, trained_for
 
 LONG = "a red dog jumps over the fence and " * 12
 

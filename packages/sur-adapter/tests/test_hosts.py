@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import tiny_pipelines as tiny
 import torch
+from random_adapters import trained
 from sur_adapter import SURAdapterBundle
 from sur_adapter.integrations.diffusers import attach
-from tiny_pipelines import FAMILIES, SLOTS, call, trained, trained_for
+from tiny_pipelines import FAMILIES, SLOTS, call, trained_for
 
 ARGUMENTS = {"prompt": "a red dog", "negative_prompt": "ugly"}
 

@@ -6,10 +6,10 @@ import pytest
 import tiny_pipelines as tiny
 import torch
 from huggingface_hub import HfApi
+from random_adapters import trained
 from sur_adapter import Provenance, SURAdapter, SURAdapterBundle
 from sur_adapter.integrations import _hub
 from sur_adapter.integrations.diffusers import SURAdapterModel, attach, load_from_hub, push_to_hub
-from tiny_pipelines import trained
 
 WHERE = Provenance(base_model_id="org/base", encoder_slot="text_encoder", encoder_field="last", teacher_layer="-1")
 

@@ -4,9 +4,9 @@ import pytest
 import tiny_pipelines as tiny
 import torch
 from diffusers.utils.peft_utils import scale_lora_layers
+from random_adapters import trained
 from sur_adapter import PromptCache
 from sur_adapter.integrations.diffusers import attach
-from tiny_pipelines import trained
 
 
 @pytest.fixture

@@ -5,10 +5,10 @@ import shutil
 
 import pytest
 import torch
+from random_adapters import trained
 from safetensors.torch import load_file, save_file
 from sur_adapter import Provenance, SURAdapter, SURAdapterBundle, _save
 from sur_adapter._bundle import load_folder
-from tiny_pipelines import trained
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 WHERE = Provenance("org/base", "text_encoder", "last", "org/teacher", "-1:raw", "mean")

@@ -16,7 +16,8 @@ from diffusers import (
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
-from sur_adapter import SURAdapter, SURAdapterBundle
+from random_adapters import trained
+from sur_adapter import SURAdapterBundle
 from transformers import (
     CLIPTextConfig,
     CLIPTextModel,
@@ -212,16 +213,6 @@ def call(family, pipe, **arguments):
     if family in ("sd3", "flux"):
         options["max_sequence_length"] = 24
     return pipe(generator=torch.Generator().manual_seed(0), **(options | arguments)).images
-
-
-def trained(width, *, seed=0, **options):
-    """An adapter whose last layer is not zero, so that it does something."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        adapter = SURAdapter(width, **({"num_heads": 4, "ff_dim": 64, "scale": 0.5} | options)).eval()
-        torch.nn.init.normal_(adapter.fc.weight, std=width**-0.5)
-        torch.nn.init.normal_(adapter.fc.bias, std=0.1)
-    return adapter
 
 
 def trained_for(family):
