@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ class EncodedData:
     slots: dict[str, tuple[str, int]]
     masked: bool
 
-    @property
+    @cached_property
     def latent_shape(self) -> tuple[int, ...]:
         """Shape of a row's latents."""
         return tuple(self.store.batch(torch.tensor([0]))["latents"].shape[1:])

@@ -37,6 +37,8 @@ def encode_shards(
     latents = config.diffusion_weight > 0
     pipe = load_parts(config.model, encoders if latents else text_encoders, dtype=torch.float32)
     pipe.to(accelerator.device)
+    if latents and hasattr(pipe.vae, "enable_slicing"):
+        pipe.vae.enable_slicing()  # one image at a time: at 1024 pixels the VAE needs gigabytes for each
     family = family_of(pipe)
     if family is None:
         raise ValueError(f"training knows SD1.x, SD2, SDXL, SD3 and Flux, and {config.model} is {type(pipe).__name__}")

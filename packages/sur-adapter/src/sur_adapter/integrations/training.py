@@ -15,7 +15,7 @@ JSON. A run directory holds::
 import math
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,7 +98,9 @@ def train(config: TrainConfig, directory: str | os.PathLike[str], *, device: str
     data = encode_data(config, surd, directory, accelerator)
     with torch.random.fork_rng(devices=[accelerator.device] if accelerator.device.type == "cuda" else []):
         student = build_student(config, data, cache)
-        average = AveragedModel(student, avg_fn=_averaging(config.ema_decay), use_buffers=True).to(accelerator.device)
+        average = AveragedModel(student, multi_avg_fn=_averaging(config.ema_decay), use_buffers=True).to(
+            accelerator.device
+        )
         optimizer = torch.optim.AdamW(
             [one for one in student.parameters() if one.requires_grad],
             config.learning_rate,
@@ -186,7 +188,7 @@ def _update(
     for group in optimizer.param_groups:
         group["lr"] = rate
     optimizer.zero_grad()
-    torch.manual_seed((config.seed * 1_000_003 + step) * 4099 + accelerator.process_index)  # for dropout
+    torch.manual_seed(((config.seed * 1_000_003 + step) * 4099 + accelerator.process_index) % 2**63)  # for dropout
     totals: dict[str, Tensor] = {}
     for part, (batch, u, eps) in enumerate(_shares(config, accelerator, losses, data, cache, step)):
         last = part == config.accumulation - 1
@@ -256,10 +258,10 @@ def _step(config: TrainConfig, accelerator: Any, data: EncodedData) -> Step:
 def _averaging(decay: float) -> Any:
     """The moving average; its decay rises with the steps, so that the first weights are soon forgotten."""
 
-    def average(old: Tensor, new: Tensor, count: Tensor | int) -> Tensor:
-        if not new.is_floating_point():
-            return new
-        return torch.lerp(old, new, 1 - min(decay, (1 + int(count)) / (10 + int(count))))
+    def average(old: Sequence[Tensor], new: Sequence[Tensor], count: Tensor | int) -> None:
+        share = 1 - min(decay, (1 + int(count)) / (10 + int(count)))
+        for one, other in zip(old, new, strict=True):
+            one.lerp_(other, share)
 
     return average
 
