@@ -30,7 +30,7 @@ def world(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("recipe", ["sd15", "sdxl"])
+@pytest.mark.parametrize("recipe", ["sd15", pytest.param("sdxl", marks=pytest.mark.slow)])
 def test_the_whole_run_of_a_recipe(world, tmp_path, capsys, recipe):
     """encode-teacher on the archive, train by the recipe with every option it has, attach the result."""
     model = train_world.write_pipeline(tmp_path / recipe, recipe)
@@ -57,6 +57,9 @@ def test_the_whole_run_of_a_recipe(world, tmp_path, capsys, recipe):
     told = json.loads((tmp_path / "run/config.json").read_text())["config"]
     assert (told["mixed_precision"], told["gradient_checkpointing"], told["min_snr"]) == ("bf16", True, 5.0)
     assert train_command(command) == 0  # the same again reads only
+    alone = dataclasses.replace(command, diffusion=False, out=tmp_path / "alone")
+    assert train_command(alone) == 0
+    assert "diffusion" not in json.loads((tmp_path / "alone/metrics.jsonl").read_text().splitlines()[0])
 
 
 @pytest.mark.parametrize("recipe", ["sd15", "sdxl"])

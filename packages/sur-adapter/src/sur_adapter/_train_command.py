@@ -20,6 +20,8 @@ class TrainCommand:
     """A recipe of this package (sd15, sdxl), or a TOML file of the same form."""
     set: tuple[str, ...] = ()
     """NAME=VALUE of a training option, such as model=./sd15 data=./SURD.zip steps=1000."""
+    diffusion: bool = True
+    """Without it neither denoiser nor images are read: the cheap alignment run."""
     out: Path = Path("runs/train/sur-adapter")
     """Run directory. Another configuration in the same directory is refused."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -29,7 +31,8 @@ class TrainCommand:
 
 def train_command(config: TrainCommand) -> int:
     """Train, and print where the adapter is; 1 when a loss was not finite."""
-    settings, predicted = read_recipe(config.config, config.set)
+    changes = config.set if config.diffusion else (*config.set, "diffusion_weight=0.0")
+    settings, predicted = read_recipe(config.config, changes)
     if config.show:
         for field in fields(settings):
             print(f"{field.name} = {getattr(settings, field.name)!r}")
