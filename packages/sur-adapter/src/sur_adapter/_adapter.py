@@ -255,7 +255,7 @@ class SURAdapter(nn.Module):
         inner = x if self.down is None else self.down(x)
         h = inner
         for layer in self.layers:
-            if self._checkpointing and self.training and torch.is_grad_enabled():
+            if self._checkpointing and torch.is_grad_enabled():
                 h = cast(Tensor, checkpoint(layer, h, mask, use_reentrant=False))
             else:
                 h = layer(h, mask)
