@@ -116,7 +116,7 @@ def test_killed_at_any_moment_it_ends_with_the_same_bits(world, tmp_path, kills)
         process = start(world, part, changes)
         before, deadline = latest(part), time.monotonic() + 120
         while process.poll() is None and latest(part) == before and time.monotonic() < deadline:
-            time.sleep(0.005)
+            time.sleep(0.02)
         time.sleep(0.05 * drawn.random())
         process.send_signal(signal.SIGKILL)
         process.communicate()
