@@ -109,8 +109,15 @@ def base_of(
     there = latest(folder)
     if there is None:
         digits, _ = load_digits()
-        steps = protocol.base_steps[kind]
-        world = train_base(kind, digits, steps=steps, seed=seed, device=device, progress=progress)
+        world = train_base(
+            kind,
+            digits,
+            steps=protocol.base_steps[kind],
+            seed=seed,
+            learning_rate=protocol.base_learning_rate,
+            device=device,
+            progress=progress,
+        )
         save_state(folder, {"encoder": world.encoder.state_dict(), "denoiser": world.denoiser.state_dict()}, step=1)
         return world
     world, state = untrained(kind, device=device), load_state(there)

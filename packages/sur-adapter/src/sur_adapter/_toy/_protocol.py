@@ -24,6 +24,7 @@ class Protocol:
         worlds: By world, its seeds.
         split: The prompts that it is checked on: ``"tuning"`` while settings are chosen, ``"test"`` once, after that.
         base_steps: Training steps of a base, by world.
+        base_learning_rate: Of the bases.
         prompts: By suite, training prompts.
         checked: Prompts that each suite is checked on.
         teacher: ``"minilm"``, the sentence encoder of the extra, or None.
@@ -41,6 +42,7 @@ class Protocol:
     training: AdaptConfig
     systems: Mapping[str, Mapping[str, Any]]
     steps: Mapping[Kind, int] = field(default_factory=dict)
+    base_learning_rate: float = 2e-3
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Self:
