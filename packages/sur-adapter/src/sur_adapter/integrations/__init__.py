@@ -1,0 +1,1 @@
+"""Host libraries: diffusers pipelines and the training of adapters; each file needs the extra of its host."""
