@@ -112,7 +112,7 @@ def test_drift_and_an_unwanted_resume(tmp_path, whole):
         Ledger(path, "other")
     with pytest.raises(ValueError, match="resume=True"):
         Ledger(path, "c", resume=False)
-    with Ledger(path, "c") as ledger, pytest.raises(ValueError, match="line 2.*stands where"):
+    with Ledger(path, "c") as ledger, pytest.raises(ValueError, match=r"line 2.*stands where"):
         ledger.mark({"round": 1, "model": "another"})
     with Ledger(path, "c") as ledger:
         ledger.mark({"round": 1, "model": "m"})

@@ -251,7 +251,7 @@ class _Seed:
         return self_refine(
             backend, self._train, self._nouns, out=out, n=self._profile.candidates, limit=self._profile.refine, batch=6,
             gates=Gates(repetition=0.6), scorer="pmi", sampling=Sampling(max_new_tokens=16, temperature=0.7),
-            held_out=self._held_out, retrain=retrain, pictures=self._world.pictures,
+            held_out=self._held_out, min_discrimination=0.0, retrain=retrain, pictures=self._world.pictures,
             templates=self._templates, seed=self._seed,
         )  # fmt: skip
 

@@ -116,6 +116,7 @@ def _verdicts(run: dict[str, Any]) -> list[Verdict]:
     low, high = one["interval"]
     goal = one["chance"] + 0.35
     before = run["stages"]["base"]["tasks"]["3T1"]
+    held = run["rounds"][0]["discrimination"]
     seed = f"seed {run['seed']}: "
     return [
         Verdict(
@@ -131,6 +132,13 @@ def _verdicts(run: dict[str, Any]) -> list[Verdict]:
             before["accuracy"],
             tuple(before["interval"]),
             _decided(before["interval"], before["chance"], below=True),
+        ),
+        Verdict(
+            f"{seed}held-out discrimination is above chance (clot refine stops otherwise, the demo goes on)",
+            f"> {held['chance']:.3f}",
+            held["accuracy"],
+            (held["interval"][0], held["interval"][1]),
+            _decided(held["interval"], held["chance"], below=False),
         ),
         Verdict(
             f"{seed}after a crash, ledger and kept set are those of an uninterrupted run",
