@@ -80,6 +80,22 @@ def test_every_term_is_its_formula():
     torch.testing.assert_close(found["loss"], total)
 
 
+def test_rows_weigh_as_the_noising_says():
+    def weighed(latents, eps, u):
+        return linear_flow(latents, eps, u)._replace(weight=torch.tensor([4.0, 0.0, 0.0, 0.0]))
+
+    data, net, reader, (u, eps) = batch(), student(), Reader(), draws()
+    only = Weights(**ONLY | {"diffusion": 1.0})
+    found = Step(reader, weighed, weights=only)(net, data, u, eps)["diffusion"]
+    first = dataclasses.replace(
+        data,
+        latents=data.latents[:1],
+        narrative={slot: value[:1] for slot, value in data.narrative.items()},
+        teacher=data.teacher[:1],
+    )
+    torch.testing.assert_close(found, Step(reader, linear_flow, weights=only)(net, first, u[:1], eps[:1])["diffusion"])
+
+
 @pytest.mark.parametrize("detach", [False, True])
 def test_the_diffusion_loss_alone_reaches_the_adapter(detach):
     net = student()
