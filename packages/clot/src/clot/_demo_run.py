@@ -226,9 +226,15 @@ class _Seed:
             )
         )
         options = AITOptions(
-            steps=steps, batch=16, micro_batch=12, lr=self._profile.tune_lr, weight_decay=0.0, weighting="example", seed=self._seed,
+            steps=steps,
+            batch=16,
+            micro_batch=12,
+            lr=self._profile.tune_lr,
+            weight_decay=0.0,
+            weighting="example",
+            seed=self._seed,
             save_every=1000,
-        )  # fmt: skip
+        )
         lora = LoRA(r=self._profile.rank, alpha=2 * self._profile.rank, dropout=0.0)
         return train_ait(
             self._base, instructions, out=out, options=options, lora=lora, adapter=adapter, device=self._device
