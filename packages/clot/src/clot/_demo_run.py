@@ -38,7 +38,10 @@ class Profile:
         prompts: Prompts of a seed's world.
         test: Share of them for testing.
         base: Steps of the literal base.
+        base_lr: Its learning rate.
         tune: Steps of instruction tuning.
+        tune_lr: The learning rate of both trainings of the adapter.
+        rank: The adapter's rank.
         refine: Prompts of refinement.
         candidates: Candidates of each.
         again: Steps of the training on the mixture.
@@ -48,7 +51,10 @@ class Profile:
     prompts: int
     test: float
     base: int
+    base_lr: float
     tune: int
+    tune_lr: float
+    rank: int
     refine: int
     candidates: int
     again: int
@@ -110,7 +116,7 @@ def load_torch() -> None:
     from .integrations import hf, training  # noqa: F401
 
 
-def make_base(folder: Path, steps: int, device: str) -> Path:
+def make_base(folder: Path, profile: Profile, device: str) -> Path:
     """Build the tiny model and teach it to describe: it knows the words and the pictures, and no joke."""
     from .integrations.tiny import save_tiny
     from .integrations.training import AITOptions, train_ait
@@ -125,7 +131,13 @@ def make_base(folder: Path, steps: int, device: str) -> Path:
     if not (folder / "empty").exists():
         save_tiny(folder / "empty", texts=[*world.texts(), *asked])
     options = AITOptions(
-        steps=steps, batch=32, micro_batch=32, lr=6e-3, weight_decay=0.01, weighting="example", save_every=1000
+        steps=profile.base,
+        batch=32,
+        micro_batch=32,
+        lr=profile.base_lr,
+        weight_decay=0.01,
+        weighting="example",
+        save_every=1000,
     )
     return train_ait(
         folder / "empty", world.literal(), out=folder / "literal", lora=None, options=options, device=device
@@ -214,10 +226,16 @@ class _Seed:
             )
         )
         options = AITOptions(
-            steps=steps, batch=16, micro_batch=12, lr=5e-3, weight_decay=0.0, weighting="example", seed=self._seed,
+            steps=steps,
+            batch=16,
+            micro_batch=12,
+            lr=self._profile.tune_lr,
+            weight_decay=0.0,
+            weighting="example",
+            seed=self._seed,
             save_every=1000,
-        )  # fmt: skip
-        lora = LoRA(r=16, alpha=32, dropout=0.0)
+        )
+        lora = LoRA(r=self._profile.rank, alpha=2 * self._profile.rank, dropout=0.0)
         return train_ait(
             self._base, instructions, out=out, options=options, lora=lora, adapter=adapter, device=self._device
         ).folder

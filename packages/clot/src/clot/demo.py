@@ -75,7 +75,7 @@ def _run(out: Path, profile: Profile, seeds: Sequence[int], device: str) -> list
     ):
         if len(seeds) > 1:
             pool.submit(load_torch)  # the other process gets ready meanwhile
-        made = pool.submit(make_base, folder, profile.base, device)
+        made = pool.submit(make_base, folder, profile, device)
         import matplotlib.figure  # noqa: F401  this process has nothing else to do
 
         base = made.result()
