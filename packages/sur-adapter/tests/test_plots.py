@@ -32,7 +32,7 @@ def test_accuracy_bars_are_means():
     figure = plots.accuracy_bars({"mention": {"base": [0.1, 0.3], "adapter": [0.5]}}, chance={"mention": 0.1})
     axis = figure.axes[0]
     assert [bar.get_height() for bar in axis.patches] == pytest.approx([20, 50])
-    assert [line for line in axis.lines if line.get_label() == "chance"][0].get_ydata()[0] == pytest.approx(10)
+    assert next(line for line in axis.lines if line.get_label() == "chance").get_ydata()[0] == pytest.approx(10)
     with pytest.raises(ValueError, match="no accuracy"):
         plots.accuracy_bars({})
 

@@ -68,7 +68,7 @@ def test_bad_lines_are_named(tmp_path, line, message):
 def test_bad_names(tmp_path):
     with pytest.raises(ValueError, match="action, color, counting"):
         load_suite("colour")
-    with pytest.raises(FileNotFoundError, match="none.jsonl"):
+    with pytest.raises(FileNotFoundError, match="no suite file"):
         load_suite(tmp_path / "none.jsonl")
     empty = tmp_path / "empty.jsonl"
     empty.write_text("\n")

@@ -1,4 +1,4 @@
-"""The toy world: prompts that say what they must, splits that are apart, a judge that can tell, trainings that repeat."""
+"""The toy world: prompts say what they must, splits are apart, the judge can tell, trainings repeat."""
 
 import json
 import re

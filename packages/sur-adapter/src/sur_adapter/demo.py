@@ -87,7 +87,7 @@ def demo(config: DemoConfig) -> None:
     print()
     print(report.table())
     print(
-        "\nToy models of about 0.9 million parameters on 8 x 8 digits, whose text encoder has read keywords only; "
+        "\nToy models of 1.0 million parameters on 8 x 8 digits, whose text encoder has read keywords only; "
         "not Stable Diffusion."
     )
 

@@ -25,7 +25,7 @@ def accuracy(rows: Mapping[str, Row]) -> "Figure":
     )
 
 
-def grid(protocol: Protocol, kind: Kind, seed: int, results: Mapping[str, Result], *, each: int = 3) -> "Figure":
+def grid(protocol: Protocol, kind: Kind, seed: int, results: Mapping[str, Result], *, each: int = 2) -> "Figure":
     """The first prompts of every suite and what every system draws."""
     rows = []
     checks = protocol.checks(kind, seed)

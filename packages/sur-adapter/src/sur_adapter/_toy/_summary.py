@@ -88,8 +88,8 @@ def _judge(found: Found, suite: str, ours: str, other: str, claim: str, expected
         for own in found.values()
         if ours in own and other in own and suite in own[ours].check.hits
     ]
-    if not pairs:
-        return None
+    if not pairs or len(pairs) < sum(suite in own[BASE].check.hits for own in found.values()):
+        return None  # a seed that a stopped run lacks is not left out in silence
     if len(pairs) > 1:
         return verdict(claim, expected, [a.accuracy(suite) - b.accuracy(suite) for a, b in pairs], null=null)
     (mine, theirs) = pairs[0]
