@@ -40,11 +40,12 @@ class Profile:
         base: Steps of the literal base.
         base_lr: Its learning rate.
         tune: Steps of instruction tuning.
-        tune_lr: The learning rate of both trainings of the adapter.
+        tune_lr: The learning rate of instruction tuning.
         rank: The adapter's rank.
         refine: Prompts of refinement.
         candidates: Candidates of each.
         again: Steps of the training on the mixture.
+        again_lr: Its learning rate.
     """
 
     seeds: int
@@ -58,6 +59,7 @@ class Profile:
     refine: int
     candidates: int
     again: int
+    again_lr: float
 
     @classmethod
     def read(cls, path: Path) -> "Profile":
@@ -166,7 +168,7 @@ class _Seed:
 
     def run(self) -> dict[str, Any]:
         found = {"base": self._evaluated(self._backend(None), "base")}
-        first = self._trained(self._train, self._out / "ait", self._profile.tune)
+        first = self._trained(self._train, self._out / "ait", self._profile.tune, self._profile.tune_lr)
         tuned = self._backend(first)
         found["AIT"] = self._evaluated(tuned, "ait")
         refined, same = self._refined(tuned, first)
@@ -210,7 +212,9 @@ class _Seed:
         found.save(self._out / f"{name}.json")
         return found
 
-    def _trained(self, records: Sequence[Record], out: Path, steps: int, adapter: Path | None = None) -> Path:
+    def _trained(
+        self, records: Sequence[Record], out: Path, steps: int, lr: float, adapter: Path | None = None
+    ) -> Path:
         from .integrations.training import AITOptions, LoRA, train_ait
 
         mix = InstructionMix(answer=0.94, select=0.04, rank=0.02, mask=0.0, per_record=3, tasks=("2T1", "3T1"))
@@ -229,7 +233,7 @@ class _Seed:
             steps=steps,
             batch=16,
             micro_batch=12,
-            lr=self._profile.tune_lr,
+            lr=lr,
             weight_decay=0.0,
             weighting="example",
             seed=self._seed,
@@ -249,7 +253,8 @@ class _Seed:
 
         def retrain(round: int, records: Sequence[Record], *, restart: Restart, out: Path) -> Backend:
             start = adapter if restart == "previous" else None
-            return self._backend(self._trained(records, out, self._profile.again, start))  # type: ignore[no-any-return]
+            trained = self._trained(records, out, self._profile.again, self._profile.again_lr, start)
+            return self._backend(trained)  # type: ignore[no-any-return]
 
         at = random.Random(f"crash {self._seed}").randrange(3, 9)
         whole, killed = self._out / "uninterrupted", self._out / "refine"
