@@ -13,7 +13,7 @@ def gradients(model, inputs):
 
 
 @pytest.mark.parametrize("mode", ["cs", "ls_scalar"])
-@pytest.mark.parametrize("name", ["unet2d", "sd", pytest.param("unet3d", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["unet2d", "sd"])
 def test_gradient_checkpointing_changes_no_gradient(name, mode):
     model, inputs = build(name)
     model.train()
