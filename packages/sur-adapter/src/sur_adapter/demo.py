@@ -77,7 +77,7 @@ def demo(config: DemoConfig) -> None:
     report.metrics["training seconds, processor"] = {
         f"{kind}, {name}": [round(found[key][name].seconds, 1) for key in found if key[0] == kind]
         for kind in protocol.worlds
-        for name in next(own for key, own in found.items() if key[0] == kind)
+        for name in protocol.systems
     }
     report.verdicts += verdicts(found)
     for name, figure in figures.all_figures(protocol, found, accuracy, config.out).items():
