@@ -24,8 +24,9 @@ def main() -> None:
         listed = "\n".join(f"- {result}" for result in results) or "No goals."
         measured = "Not measured yet."
         if rows:
-            draw(rows, package.module, ROOT / "docs" / "assets" / folder / "benchmarks.svg")
-            measured = f"![Ratios](../docs/assets/{folder}/benchmarks.svg)\n\n{report(rows)}"
+            drawn = draw(rows, package.module, ROOT / "docs" / "assets" / folder / "benchmarks.svg")
+            figure = f"![Ratios](../docs/assets/{folder}/benchmarks.svg)\n\n" if drawn else ""
+            measured = f"{figure}{report(rows)}"
         parts.append(f"## {folder}\n\n### Goals\n\n{listed}\n\n### Rows\n\n{measured}\n")
     (ROOT / "benchmarks" / "README.md").write_text("\n".join(parts), encoding="utf-8")
 
