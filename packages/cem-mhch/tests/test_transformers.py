@@ -1,5 +1,7 @@
 """Any transformers encoder as a host: built here with random weights, saved and loaded without a hub."""
 
+import dataclasses
+
 import pytest
 import torch
 from cem_mhch import CEM, Batch, HandoffModel
@@ -46,6 +48,27 @@ def test_utterances_are_what_the_encoder_says_of_them_alone(folder, batch, pooli
         expected = states.mean(0) if pooling == "mean" else states[0]
         padded = torch.nn.functional.pad(words, (0, 4))[None]
         torch.testing.assert_close(host.encoder(padded)[0], expected, atol=1e-5, rtol=1e-5)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("adapter", [None, "lora"])
+def test_later_turns_and_padding_change_nothing(folder, batch, adapter):
+    host = HandoffModel.build(f"hf:{folder}", adapter=adapter).eval()
+    expected = host(batch)
+
+    later = dataclasses.replace(batch, tokens=batch.tokens.clone())
+    later.tokens[0, 2:] = later.tokens[0, 2:].roll(1, -1) % 50 + 1
+    got = host(later)
+    torch.testing.assert_close(got.hidden[0, :2], expected.hidden[0, :2], atol=1e-6, rtol=0)
+    assert not torch.allclose(got.hidden[0, 2:], expected.hidden[0, 2:], atol=1e-3)
+
+    wide = torch.nn.functional.pad(batch.tokens, (0, 3, 0, 2))
+    longer = {
+        name: torch.nn.functional.pad(getattr(batch, name), (0, 2), value=fill)
+        for name, fill in (("mask", False), ("role", 0), ("handoff", -1), ("sentiment", -1))
+    }
+    got = host(dataclasses.replace(batch, tokens=wide, **longer))
+    torch.testing.assert_close(got.hidden[:, :4][batch.mask], expected.hidden[batch.mask], atol=1e-5, rtol=0)
 
 
 def count_calls(host):
