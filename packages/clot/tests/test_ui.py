@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 from clot import CLoTPipeline, NounSet
-from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parent))
-from chromium import Browser
 from joker import NOUNS, Joker, judge, write
+from PIL import Image
+from sail_testkit.chromium import Browser
 
 pytest.importorskip("gradio")
 pytestmark = [
@@ -74,7 +74,7 @@ def test_in_a_real_browser(browser, pipeline, tmp_path):
         column = "[...document.querySelectorAll('.clot-table tbody td:nth-child({})')].map(one => one.textContent)"
         browser.click("#clot-go")
         browser.wait("document.body.innerText.includes('there is nothing to answer')")
-        browser.type("#clot-question textarea", "Why is thing0 late?")
+        browser.fill("#clot-question textarea", "Why is thing0 late?")
         browser.click("#clot-go")
         leap = pipeline(question="Why is thing0 late?")
         assert browser.wait(text) == leap.text
@@ -84,7 +84,7 @@ def test_in_a_real_browser(browser, pipeline, tmp_path):
         scores = [float(one) for one in browser.evaluate(column.format(4))]
         assert scores == sorted(scores, reverse=True)
 
-        browser.type("#clot-yours textarea", HOSTILE)
+        browser.fill("#clot-yours textarea", HOSTILE)
         browser.click("#clot-go")
         browser.wait(f"{rows} === 6")
         assert browser.evaluate("document.querySelector('tr.yours td:nth-child(2)').textContent") == HOSTILE

@@ -4,13 +4,12 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 import zipfile
 
 import pytest
 from oogiri_go import build, review
 from oogiri_go._synthetic import broken, encoded, picture, write_layout
+from sail_testkit.chromium import Browser
 
 HOSTILE = '</script><script>document.title="owned"</script><img src=x onerror="document.title=1"><!--<script>\u2028'
 
@@ -89,90 +88,6 @@ def test_a_build(tmp_path):
     assert all(source for source in data["pictures"].values())
     assert review(result.path, out=tmp_path / "page.html", limit=50) <= 50
     assert {one["split"] for one in data_of(tmp_path / "page.html")["records"]} == {"train", "validation", "test"}
-
-
-class Browser:
-    """Chromium over its debugging pipe: messages are JSON that ends in NUL."""
-
-    def __init__(self, program, profile):
-        switches = (
-            *("headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "remote-debugging-pipe"),
-            *("disable-background-networking", "disable-component-update", "disable-sync"),
-        )
-        options = [f"--{switch}" for switch in switches]
-        ours, theirs = os.pipe(), os.pipe()
-        launch = (
-            "import fcntl, os, sys\n"
-            "ends = [fcntl.fcntl(int(one), fcntl.F_DUPFD, 20) for one in sys.argv[1:3]]\n"  # clear of 3 and 4
-            "os.dup2(ends[0], 3), os.dup2(ends[1], 4)\n"
-            "os.execv(sys.argv[3], sys.argv[3:])"
-        )
-        command = [sys.executable, "-c", launch, str(ours[0]), str(theirs[1]), program, *options]
-        self.process = subprocess.Popen(
-            [*command, f"--user-data-dir={profile}", "about:blank"],
-            pass_fds=(ours[0], theirs[1]),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        os.close(ours[0])
-        os.close(theirs[1])
-        self.write, self.read = os.fdopen(ours[1], "wb", buffering=0), os.fdopen(theirs[0], "rb")
-        self.number, self.session, self.events = 0, None, []
-        targets = self.call("Target.getTargets")["targetInfos"]
-        target = next(one["targetId"] for one in targets if one["type"] == "page")
-        self.session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        for domain in ("Page", "Runtime", "Log", "Network"):
-            self.call(f"{domain}.enable")
-
-    def call(self, method, **params):
-        self.number += 1
-        message = {"id": self.number, "method": method, "params": params}
-        if self.session:
-            message["sessionId"] = self.session
-        self.write.write(json.dumps(message).encode() + b"\0")
-        while True:
-            answer = self.receive()
-            if answer.get("id") == self.number:
-                assert "error" not in answer, answer
-                return answer["result"]
-            self.events.append(answer)
-
-    def receive(self):
-        data = bytearray()
-        while (byte := self.read.read(1)) != b"\0":
-            assert byte, "the browser has gone"
-            data += byte
-        return json.loads(data)
-
-    def open(self, url):
-        self.call("Page.navigate", url=url)
-        while not any(one.get("method") == "Page.loadEventFired" for one in self.events):
-            self.events.append(self.receive())
-
-    def evaluate(self, code):
-        result = self.call("Runtime.evaluate", expression=code, returnByValue=True, userGesture=True)
-        assert "exceptionDetails" not in result, result
-        return result["result"].get("value")
-
-    def type(self, text):
-        for character in text:
-            self.call("Input.dispatchKeyEvent", type="char", text=character)
-
-    def click(self, selector):
-        x, y = self.evaluate(
-            f"(() => {{ const node = document.querySelector({selector!r}); node.scrollIntoView({{block: 'center'}});"
-            " const box = node.getBoundingClientRect();"
-            " return [box.x + box.width / 2, box.y + box.height / 2]; })()"
-        )
-        for kind in ("mousePressed", "mouseReleased"):
-            self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
-
-    def close(self):
-        self.session = None
-        self.call("Browser.close")
-        self.process.wait(timeout=30)
-        self.write.close()
-        self.read.close()
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import re
 import shutil
 
 import pytest
-from chromium import Browser
 from PIL import Image
+from sail_testkit.chromium import Browser
 from sur_adapter import mcnemar, tally, write_pairs_page
 
 HOSTILE = '</script><script>document.title="owned"</script><img src=x onerror="document.title=1"><!--<script>\u2028'
