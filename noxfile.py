@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -236,13 +237,24 @@ def downstream(session: nox.Session, package: str) -> None:
     session.run("python", "tools/downstream.py", package, str(folder), str(pins()), env=ENVIRONMENT)
 
 
+def content(wheel: Path) -> bytes:
+    """What of a wheel decides a test: every file and the fields of its metadata, without the README below them."""
+    parts = []
+    with zipfile.ZipFile(wheel) as archive:
+        for name in sorted(archive.namelist()):
+            if not name.endswith("/RECORD"):
+                data = archive.read(name)
+                parts += [name.encode(), data.partition(b"\n\n")[0] if name.endswith("/METADATA") else data]
+    return b"\0".join(parts)
+
+
 @nox.session(python=PYTHONS, tags=["matrix"], default=False)
 @nox.parametrize("package,torch", [(p, t) for p in PACKAGES for t in TORCHES])
 def matrix(session: nox.Session, package: str, torch: str) -> None:
     """One package on one Python and one torch, freely resolved; a pair that these wheels passed is not run again."""
     member = PACKAGES[package]
     results = ROOT / "benchmarks" / "results" / "matrix.jsonl"
-    digest = hashlib.sha256(b"".join(wheels()[m.folder].read_bytes() for m in closure(member))).hexdigest()
+    digest = hashlib.sha256(b"".join(content(wheels()[m.folder]) for m in closure(member))).hexdigest()
     key = {"package": package, "python": session.python, "torch": torch, "wheels_sha256": digest}
     rows = [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
     if any(row["ok"] and key.items() <= row.items() for row in rows):
