@@ -3,7 +3,7 @@ import json
 import math
 
 import pytest
-from sail_core.bench import _goals, append_rows, check, read_goals, read_rows, report
+from sail_core.bench import _goals, _rows, append_rows, check, make_row, read_goals, read_rows, report
 from sail_core.bench._rows import FIELDS
 
 
@@ -31,8 +31,9 @@ def goal(**fields):
     return {"name": "g", "where": {"impl": "ours"}, "peer": "timm", "statistic": "min", "at_least": 1.2} | fields
 
 
-def test_doctests():
-    assert doctest.testmod(_goals).failed == 0
+@pytest.mark.parametrize("module", [_goals, _rows])
+def test_doctests(module):
+    assert doctest.testmod(module).failed == 0
 
 
 def test_met_missed_and_unmeasured():
@@ -79,10 +80,26 @@ def test_a_field_can_be_the_goal():
     assert check([row()], [by_field])[0].status == "unmeasured"
 
 
+def test_at_most_is_a_bound_from_above():
+    slowest = {k: v for k, v in goal(field="median_us", statistic="max", at_most=10.0).items() if k[0] != "p"}
+    del slowest["at_least"]
+    assert check([row(median_us=9.0), row(shape=[1], median_us=10.0)], [slowest])[0].status == "met"
+    (late,) = check([row(median_us=9.0), row(shape=[1], median_us=10.5)], [slowest])
+    assert (late.status, late.value, late.bound) == ("missed", 10.5, 10.0)
+
+
+def test_the_reason_is_told_unless_the_goal_is_met():
+    (missed,) = check([row(peer_ratio={"timm": 1.1})], [goal(reason="the gate")])
+    assert str(missed).endswith("g: 1 rows; the gate")
+    (met,) = check([row()], [goal(reason="the gate")])
+    assert str(met).endswith("g: 1 rows")
+
+
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
         (goal(statistic="mean"), "statistic is 'mean'"),
+        (goal(at_most=2.0), "at_least or at_most"),
         (goal(field="gbps"), "expected name, where"),
         (goal(colour=1), "expected name, where"),
         (goal(where={"width": 3}), "no field width"),
@@ -125,15 +142,38 @@ def test_bad_rows_are_named(tmp_path):
             read_rows(path)
 
 
-def test_the_report_lists_cases_and_means():
+def test_a_made_row_has_every_field_and_only_those(tmp_path):
+    made = make_row("push", "ours", mode="p99", median_us=3.0)
+    append_rows(tmp_path / "rows.jsonl", [made])
+    assert read_rows(tmp_path / "rows.jsonl") == [made]
+    assert (made["op"], made["device"], made["median_us"], made["peak_bytes"]) == ("push", "cpu", 3.0, None)
+    with pytest.raises(ValueError, match="no field colour"):
+        make_row("push", "ours", colour=1)
+
+
+def test_the_report_has_a_table_for_each_operation_with_its_own_columns():
     rows = [
         row(frac_ceiling=0.5),
         row(impl="timm", median_us=15.0, peer_ratio={"ours": 2 / 3}),
         row(shape=[9], noisy=True, peer_ratio={"timm": 6.0}),
         row(shape=[9], impl="timm", correct=False, median_us=None, peer_ratio=None),
+        row(op="held", mode="step", median_us=None, peak_bytes=2_500_000, peer_ratio=None),
     ]
-    lines = report(rows).splitlines()
-    assert lines[2] == "| se | fwdbwd | 2x3 | float32 | nchw | cpu | 10.0 | 15.0 | 1.50 | 50% |"
-    assert lines[3] == "| se | fwdbwd | 9 | float32 | nchw | cpu | ~10.0 | wrong | 6.00 | - |"
-    assert lines[-1] == "| se | fwdbwd | float32 | nchw | cpu | timm | 2 | 3.00 |"
-    assert report([]).count("\n") == 4
+    assert (
+        report(rows)
+        == """\
+**se**, fwdbwd
+
+| shape | dtype | layout | device | ours (µs) | timm (µs) | vs timm | of copy rate |
+| --- | --- | --- | --- | --- | --- | --- | --- |
+| 2x3 | float32 | nchw | cpu | 10.0 | 15.0 | 1.50 | 50% |
+| 9 | float32 | nchw | cpu | ~10.0 | wrong | 6.00 | - |
+| geometric mean |  |  |  |  |  | 3.00 |  |
+
+**held**, step
+
+| shape | dtype | layout | device | ours (µs) | peak (MB) |
+| --- | --- | --- | --- | --- | --- |
+| 2x3 | float32 | nchw | cpu | - | 2.5 |"""
+    )
+    assert report([]) == ""

@@ -110,16 +110,6 @@ def graph_time(call: Call, *, seconds: float) -> float | None:
     return sorted(samples)[len(samples) // 2]
 
 
-def peak_bytes(call: Call) -> int:
-    """Most bytes of CUDA memory that a call holds beyond what was held before it."""
-    torch.cuda.synchronize()
-    torch.cuda.reset_peak_memory_stats()
-    before = torch.cuda.memory_allocated()
-    call()
-    torch.cuda.synchronize()
-    return int(torch.cuda.max_memory_allocated() - before)
-
-
 def copy_ceiling() -> float:
     """Gigabytes per second, read and written, of a CUDA copy much larger than the L2 cache."""
     size = 8 * torch.cuda.get_device_properties("cuda").L2_cache_size

@@ -13,6 +13,7 @@ import torch
 from sail_core.testing import relative_error
 
 from . import _clock
+from ._memory import peak_bytes
 from ._rows import FIELDS, SCHEMA, Row, nbytes, provenance
 
 _QUIET = 0.05
@@ -125,7 +126,7 @@ def _time(
         if ceiling is not None:
             row |= {"ceiling_gbps": ceiling, "frac_ceiling": row["gbps"] / ceiling}
         if device == "cuda":
-            row |= {"host_us": _clock.host_time(call), "peak_bytes": _clock.peak_bytes(call)}
+            row |= {"host_us": _clock.host_time(call), "peak_bytes": peak_bytes(call, "cuda")}
             row["graph_us"] = _clock.graph_time(call, seconds=seconds)
 
 

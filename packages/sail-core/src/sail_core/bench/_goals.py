@@ -1,4 +1,4 @@
-"""Goals: the least ratio, or the least value of a field, that certain rows must reach."""
+"""Goals: a bound on a ratio, or on the value of a field, that certain rows must keep."""
 
 import math
 import tomllib
@@ -19,22 +19,24 @@ class GoalResult:
     name: str
     status: Literal["met", "missed", "unmeasured"]
     value: float | None
-    at_least: float
+    bound: float
     rows: int
     note: str = ""
+    reason: str = ""
 
     def __str__(self) -> str:
         value = "-" if self.value is None else f"{self.value:.3f}"
         note = f" ({self.note})" if self.note else ""
-        return f"{self.status:10}  {value:>7} of {self.at_least:<5g}  {self.name}: {self.rows} rows{note}"
+        reason = f"; {self.reason}" if self.reason and self.status != "met" else ""
+        return f"{self.status:10}  {value:>7} of {self.bound:<5g}  {self.name}: {self.rows} rows{note}{reason}"
 
 
 def read_goals(path: str | Path) -> list[Goal]:
     """Read the ``[[goal]]`` tables of a TOML file.
 
     Each has ``name``; ``where``, a table of row fields, each with a value, a list of values or ``{min, max}``;
-    ``peer``, whose ratio counts, or ``field``, a numeric field; ``statistic`` over the rows, ``"min"`` or
-    ``"geomean"``; and ``at_least``.
+    ``peer``, whose ratio counts, or ``field``, a numeric field; ``statistic`` over the rows, ``"min"``, ``"max"`` or
+    ``"geomean"``; ``at_least`` or ``at_most``; and, if it is known to be missed, the ``reason``.
 
     Args:
         path: The file.
@@ -81,19 +83,29 @@ def check(rows: Sequence[Row], goals: Sequence[Goal]) -> list[GoalResult]:
 
 def _judge(rows: Sequence[Row], goal: Goal) -> GoalResult:
     _validate(goal)
+    bound = goal["at_least"] if "at_least" in goal else goal["at_most"]
+
+    def result(status: Literal["met", "missed", "unmeasured"], value: float | None, n: int, note: str) -> GoalResult:
+        return GoalResult(goal["name"], status, value, bound, n, note, goal.get("reason", ""))
+
     matching = [row for row in rows if all(_fits(row[name], wanted) for name, wanted in goal["where"].items())]
     wrong = sum(row["correct"] is False for row in matching)
     if wrong:
-        return GoalResult(goal["name"], "missed", None, goal["at_least"], len(matching), f"{wrong} with a wrong result")
+        return result("missed", None, len(matching), f"{wrong} with a wrong result")
     quiet = [row for row in matching if row["noisy"] is False]
     found = [(row["peer_ratio"] or {}).get(goal["peer"]) if "peer" in goal else row[goal["field"]] for row in quiet]
     values = [value for value in found if value is not None]
     note = f"{len(matching) - len(quiet)} noisy, left out" if len(quiet) < len(matching) else ""
     if not values:
-        return GoalResult(goal["name"], "unmeasured", None, goal["at_least"], 0, note)
-    value = min(values) if goal["statistic"] == "min" else math.exp(math.fsum(map(math.log, values)) / len(values))
-    status: Literal["met", "missed"] = "met" if value >= goal["at_least"] else "missed"
-    return GoalResult(goal["name"], status, value, goal["at_least"], len(values), note)
+        return result("unmeasured", None, 0, note)
+    extremes = {"min": min, "max": max}
+    value = extremes[goal["statistic"]](values) if goal["statistic"] in extremes else _geometric_mean(values)
+    kept = value >= bound if "at_least" in goal else value <= bound
+    return result("met" if kept else "missed", value, len(values), note)
+
+
+def _geometric_mean(values: Sequence[float]) -> float:
+    return math.exp(math.fsum(map(math.log, values)) / len(values))
 
 
 def _fits(value: Any, wanted: Any) -> bool:
@@ -106,12 +118,15 @@ def _fits(value: Any, wanted: Any) -> bool:
 
 def _validate(goal: Goal) -> None:
     label = f"goal {goal.get('name', '(without a name)')!r}"
-    if set(goal) - {"peer", "field"} != {"name", "where", "statistic", "at_least"} or ("peer" in goal) == (
-        "field" in goal
+    choices = [{"peer", "field"}, {"at_least", "at_most"}]
+    if set(goal).difference(*choices, {"reason"}) != {"name", "where", "statistic"} or any(
+        len(choice & set(goal)) != 1 for choice in choices
     ):
-        raise ValueError(f"{label} has {sorted(goal)}; expected name, where, statistic, at_least, and peer or field")
-    if goal["statistic"] not in ("min", "geomean"):
-        raise ValueError(f"{label}: statistic is {goal['statistic']!r}; expected 'min' or 'geomean'")
+        raise ValueError(
+            f"{label} has {sorted(goal)}; expected name, where, statistic, peer or field, at_least or at_most, reason"
+        )
+    if goal["statistic"] not in ("min", "max", "geomean"):
+        raise ValueError(f"{label}: statistic is {goal['statistic']!r}; expected 'min', 'max' or 'geomean'")
     unknown = {*goal["where"], goal.get("field", "op")} - set(FIELDS)
     if unknown:
         raise ValueError(f"{label}: rows have no field {', '.join(sorted(unknown))}")

@@ -23,6 +23,32 @@ FIELDS = (
 )
 
 
+def make_row(op: str, impl: str, *, device: str = "cpu", **fields: Any) -> Row:
+    """One row of what ``compare`` does not measure, such as a memory or a latency under load.
+
+    Args:
+        op: What was done.
+        impl: What did it.
+        device: ``"cpu"`` or ``"cuda"``.
+        **fields: Any other field of a row; what is not given is null, the provenance is filled in.
+
+    Returns:
+        The row, for ``append_rows``.
+
+    Raises:
+        ValueError: If the schema does not know a field.
+
+    Example:
+        >>> row = make_row("push", "cem_mhch", mode="p99", shape=[1, 1], median_us=370.1)
+        >>> row["mode"], row["peak_bytes"], row["schema"]
+        ('p99', None, 1)
+    """
+    unknown = fields.keys() - set(FIELDS)
+    if unknown:
+        raise ValueError(f"rows have no field {', '.join(sorted(unknown))}")
+    return dict.fromkeys(FIELDS) | provenance(device) | {"schema": SCHEMA, "op": op, "impl": impl} | fields
+
+
 def append_rows(path: str | Path, rows: Iterable[Row]) -> None:
     """Append rows to a JSON-lines file, which is created with its folder if missing.
 
