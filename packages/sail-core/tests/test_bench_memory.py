@@ -37,8 +37,8 @@ def test_a_backward_pass_counts():
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc")
 def test_pages_of_any_allocator_count_and_are_gone_after_it():
     grown = [peak_resident(lambda size=size: b"x" * size) for size in (64 * MIB, 128 * MIB)]
-    assert grown[0] == pytest.approx(64 * MIB, rel=0.1)
-    assert grown[1] == pytest.approx(128 * MIB, rel=0.1)
+    assert grown[0] == pytest.approx(64 * MIB, rel=0.2)
+    assert grown[1] == pytest.approx(128 * MIB, rel=0.2)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc")
