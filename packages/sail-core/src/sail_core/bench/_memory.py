@@ -1,5 +1,6 @@
 """Peak memory of a call: of tensors, exactly, or of the whole process, in pages."""
 
+import ctypes
 import multiprocessing
 import sys
 from collections.abc import Callable
@@ -91,6 +92,9 @@ def _child(call: Call) -> int:
 def _grow(call: Call, send: Connection) -> None:
     import resource  # not on Windows
 
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:  # glibc: otherwise the call fills what was freed before, and that is resident already
+        trim(0)
     before = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
     call()
     send.send(max(0, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before))
