@@ -1,7 +1,7 @@
 """Time and memory against size: bench_growth.py --out FILE [--device cpu|cuda] [--quick] [--only WHAT ...].
 
 The shape of a row is the number that grows and its layout says what is counted. `peak_bytes` is what tensors hold at
-most, results included. Everything is held against the same in float64.
+most, those of the result included. Everything is held against the same in float64.
 
 ``dialogues``: `predict` over dialogues of 24 turns on average, batches of 64; the peer is TF-IDF with logistic
 regression on the same turns as text.
@@ -39,7 +39,7 @@ SIZES = {
 LAYOUT = {"dialogues": "dialogues", "turns": "turns", "batch": "dialogues"}
 MODE = {"dialogues": "fwd", "turns": "run", "batch": "fwdbwd"}
 RESCORED = 128
-Runs = dict[str, Callable[[], torch.Tensor]]
+Runs = dict[str, Callable[[], torch.Tensor | list[float]]]
 
 
 def exact_model(model: CEM) -> CEM:
@@ -82,13 +82,13 @@ def many_turns(sizes: Sequence[int], device: str) -> Iterator[tuple[int, Runs, d
         long = Dialogue(id="long", turns=tuple(turns[:size]))
         scorer = StreamingScorer(model)
 
-        def pushed(scorer: StreamingScorer = scorer, long: Dialogue = long) -> torch.Tensor:
+        def pushed(scorer: StreamingScorer = scorer, long: Dialogue = long) -> list[float]:
             scorer.reset()
-            return torch.tensor([scorer.push(turn.role, turn.tokens or ()).prob for turn in long.turns])
+            return [scorer.push(turn.role, turn.tokens or ()).prob for turn in long.turns]
 
-        def rescored(long: Dialogue = long) -> torch.Tensor:
+        def rescored(long: Dialogue = long) -> list[float]:
             parts = [Dialogue(id="part", turns=long.turns[: at + 1]) for at in range(len(long.turns))]
-            return torch.tensor([float(predict(model, [part]).scores[0][-1]) for part in parts])
+            return [float(predict(model, [part]).scores[0][-1]) for part in parts]
 
         runs: Runs = {"cem_mhch": pushed}
         if size <= RESCORED:
@@ -145,7 +145,7 @@ def rows_of(what: str, sizes: Sequence[int], device: str, seconds: float) -> Ite
     for size, runs, truth in CASES[what](sizes, device):
         rows = compare(
             f"growth_{what}",
-            {name: Exact(lambda _, run=run: run().cpu(), truth[name]) for name, run in runs.items()},
+            {name: Exact(lambda _, run=run: torch.as_tensor(run()).cpu(), truth[name]) for name, run in runs.items()},
             lambda seed: [torch.zeros(1, device=device)],
             reference=lambda _, truth=truth: torch.ones(len(truth["cem_mhch"])),
             tolerance=1e-3,

@@ -26,7 +26,7 @@ import diffusers
 import torch
 import transformers
 from diffusers import UNet2DConditionModel
-from sail_core.bench import append_rows, compare
+from sail_core.bench import append_rows, compare, make_row
 from sur_adapter import PromptCache, SURAdapter, __version__
 from sur_adapter.integrations.diffusers import attach
 from torch import Tensor, nn
@@ -129,27 +129,23 @@ def timed(op: str, calls: Mapping[str, Checked], shape: Sequence[int], device: s
 
 
 def counted(op: str, values: Mapping[str, int], shape: Sequence[int], dtype: str, device: str) -> list[dict]:
-    """Rows of numbers that were counted; the times of the calls that make the rows mean nothing and are removed."""
-    one = torch.ones(1)
-    rows = compare(
-        op,
-        {name: lambda *_: one for name in values},
-        lambda seed: [one],
-        reference=lambda *_: one,
-        tolerance=0.0,
-        mode="count",
-        shape=shape,
-        dtype=dtype,
-        layout="btd",
-        device=device,
-        versions=VERSIONS,
-        seconds=0.001,
-    )
-    for row in rows:
-        row |= dict.fromkeys(("rep", "median_us", "p20_us", "p80_us", "first_us", "host_us", "graph_us"))
-        row["noisy"] = False
-        row["peer_ratio"] = {name: value / values[row["impl"]] for name, value in values.items() if name != row["impl"]}
-    return rows
+    """Rows of numbers that were counted."""
+    return [
+        make_row(
+            op,
+            name,
+            device=device,
+            impl_version=VERSIONS.get(name),
+            mode="count",
+            shape=list(shape),
+            dtype=dtype,
+            layout="btd",
+            correct=True,
+            noisy=False,
+            peer_ratio={peer: other / own for peer, other in values.items() if peer != name},
+        )
+        for name, own in values.items()
+    ]
 
 
 def bench_flops(device: str, seconds: float, quick: bool) -> list[dict]:
