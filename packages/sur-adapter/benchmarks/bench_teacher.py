@@ -1,7 +1,7 @@
 """What teacher and training cost: bench_teacher.py --out FILE [--device cpu|cuda] [--quick] [--only OP ...].
 
 Operations:
-    lookup   Timed: one look-up in a cache of 500 vectors, each prompt in turn. `budget_20us` is 20 us divided by ours.
+    lookup   Timed: one look-up in a cache of 500 vectors, each prompt in turn.
     encode   Timed: MiniLM over the 500 real prompts of SAIL_DATA/surd (a part with --quick), from texts to a cache on
              the disk; `unsorted` is transformers' own way, batches of 32 in the order in which they come, padded to
              their longest. Both vectors must agree.
@@ -93,7 +93,7 @@ def bench_lookup(device: str, quick: bool, rounds: int) -> list[dict]:
         TeacherStore(folder, facts).add(prompts, vectors)
         cache, turn = TeacherCache(folder), itertools.cycle(prompts)
         assert all(torch.equal(cache[one], vector.half()) for one, vector in zip(prompts, vectors, strict=True))
-        rows = compare(
+        return compare(
             "teacher_lookup",
             {"sur_adapter": lambda *_: cache[next(turn)][:0]},
             lambda seed: [torch.zeros(1)],
@@ -107,8 +107,6 @@ def bench_lookup(device: str, quick: bool, rounds: int) -> list[dict]:
             versions=VERSIONS,
             seconds=0.2 if quick else 3.0,
         )
-    rows[0]["peer_ratio"] = {"budget_20us": 20 / rows[0]["median_us"]}
-    return rows
 
 
 class Encoders:
