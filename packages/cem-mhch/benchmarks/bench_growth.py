@@ -78,6 +78,7 @@ def many_turns(sizes: Sequence[int], device: str) -> Iterator[tuple[int, Runs, d
     """A long dialogue, pushed."""
     model = build("bag").to(device)
     turns = [turn for one in unlabelled(dialogues(max(sizes) // 8, 0)) for turn in one.turns][: max(sizes)]
+    turns.insert(0, max(turns, key=lambda turn: len(turn.tokens or ())))  # the longest decides the memory of all sizes
     for size in sizes:
         long = Dialogue(id="long", turns=tuple(turns[:size]))
         scorer = StreamingScorer(model)
