@@ -25,8 +25,7 @@ import numpy as np
 import torch
 from cem_mhch import CEM, HandoffModel, Rules, Sessions, StreamingScorer, Vocab, __version__, predict, simulate
 from cem_mhch._folder import load_folder, save_folder
-from sail_core.bench import append_rows
-from sail_core.bench._rows import FIELDS, SCHEMA, provenance
+from sail_core.bench import append_rows, make_row
 
 Row = dict[str, Any]
 PAGE = resource.getpagesize()
@@ -165,9 +164,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Append a row for each part; 1 if one of them is wrong."""
     parser = argparse.ArgumentParser(description="Latency of a push, of the server, and memory over many sessions.")
     parser.add_argument("--out", type=Path, required=True, help="JSON-lines file to append to")
-    parser.add_argument("--device", choices=["cpu"], default="cpu")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="nothing here uses a GPU")
     parser.add_argument("--quick", action="store_true", help="a few seconds, to see that it runs")
     arguments = parser.parse_args(argv)
+    if arguments.device == "cuda":
+        print("nothing here uses a GPU")
+        return 0
     torch.set_num_threads(1)
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as name:
@@ -176,10 +178,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         rows += streaming(folder, 600 if arguments.quick else 12_000)
         rows += serving(folder, 500, 2.0 if arguments.quick else 20.0)
         rows.append(sessions(folder, 2_000 if arguments.quick else 100_000))
-    shared = dict.fromkeys(FIELDS) | provenance(arguments.device)
-    shared |= {"schema": SCHEMA, "impl": "cem_mhch", "impl_version": __version__, "dtype": "float32", "layout": "text"}
+    shared = {"impl_version": __version__, "dtype": "float32", "layout": "text"}
     shared |= {"noisy": arguments.quick or os.getloadavg()[0] > (os.cpu_count() or 1)}
-    append_rows(arguments.out, [shared | row for row in rows])
+    append_rows(arguments.out, [make_row(impl="cem_mhch", **shared, **row) for row in rows])
     for row in rows:
         value = f"{row['median_us'] / 1e3:.3f} ms" if row["op"] != "sessions" else f"{row['peak_bytes'] / 1e6:.1f} MB"
         print(f"{row['op']} {row['mode']} {value}{'' if row['correct'] else ', wrong'}")

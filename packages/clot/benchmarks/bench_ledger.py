@@ -24,7 +24,7 @@ from clot._candidate import Block, Move
 from clot._ledger import Ledger
 from clot._stages import Sampling
 from clot._world import World, make_world
-from sail_core.bench import append_rows, compare
+from sail_core.bench import append_rows, make_row
 
 
 class Timed(Ledger):
@@ -93,19 +93,32 @@ def peak(records: int) -> tuple[int, int]:
         return most, path.stat().st_size
 
 
-def row(op: str, mode: str, shape: list[int], own: list[float], peer: list[float], name: str) -> list[dict[str, Any]]:
-    """Two rows in the usual form, filled with what was measured here."""
-    rows = compare(
-        op, {"ledger": int, name: int}, lambda _: [], reference=int, tolerance=0.0, mode=mode, shape=shape,
-        dtype="records", layout="jsonl", versions={"ledger": __version__, name: __version__}, seconds=0.01,
-    )  # fmt: skip
-    medians = [sorted(values)[len(values) // 2] for values in (own, peer)]
-    for at, (one, values) in enumerate(zip(rows, (own, peer), strict=True)):
-        one |= {"rep": len(values), "median_us": medians[at], "first_us": values[0], "noisy": False}
-        one |= {"p20_us": min(values), "p80_us": max(values)}
-    rows[0]["peer_ratio"] = {name: medians[1] / medians[0]}
-    rows[1]["peer_ratio"] = {"ledger": medians[0] / medians[1]}
-    return rows
+def pair(
+    op: str, mode: str, shape: list[int], own: list[float], peer: list[float], name: str, device: str
+) -> list[dict[str, Any]]:
+    """Two rows of what was measured here."""
+    medians = {one: sorted(values)[len(values) // 2] for one, values in (("ledger", own), (name, peer))}
+    return [
+        make_row(
+            op,
+            one,
+            device=device,
+            impl_version=__version__,
+            mode=mode,
+            shape=shape,
+            dtype="records",
+            layout="jsonl",
+            rep=len(values),
+            median_us=medians[one],
+            p20_us=min(values),
+            p80_us=max(values),
+            first_us=values[0],
+            correct=True,
+            noisy=False,
+            peer_ratio={other: median / medians[one] for other, median in medians.items() if other != one},
+        )
+        for one, values in (("ledger", own), (name, peer))
+    ]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -127,16 +140,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as name:
         epoch(backend, world, Path(name, "warm"), 2)
         for at in range(repeats):
-            for mode, pair in epoch(backend, world, Path(name, str(at)), prompts).items():
-                times[mode].append(pair)
+            for mode, both in epoch(backend, world, Path(name, str(at)), prompts).items():
+                times[mode].append(both)
     rows = []
     for mode, pairs in times.items():
         own, whole = ([1e6 * one for one in side] for side in zip(*pairs, strict=True))
-        rows += row("ledger_time", mode, [prompts, 5], own, whole, "epoch")
+        rows += pair("ledger_time", mode, [prompts, 5], own, whole, "epoch", arguments.device)
         print(f"ledger, {mode}: {100 * sorted(own)[len(own) // 2] / sorted(whole)[len(whole) // 2]:.2f} % of an epoch")
     if arguments.device == "cpu":
         (large, size), (small, _) = peak(records), peak(records // 100 or 16)
-        memory = row("ledger_memory", "bytes", [5 * records], [float(large)], [float(small)], "hundredth")
+        shape = [5 * records]
+        memory = pair("ledger_memory", "bytes", shape, [float(large)], [float(small)], "hundredth", "cpu")
         memory[0] |= {"peak_bytes": large, "model_bytes": size}
         memory[1] |= {"peak_bytes": small}
         rows += memory

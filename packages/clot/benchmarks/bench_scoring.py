@@ -31,9 +31,8 @@ from clot._world import make_world
 from clot.integrations.hf import HFBackend
 from clot.integrations.tiny import tiny_model, tiny_processor
 from PIL import Image
-from sail_core.bench import append_rows, compare
+from sail_core.bench import append_rows, compare, make_row, peak_bytes
 from torch import Tensor
-from torch.profiler import ProfilerActivity, profile
 
 PROMPT, OPTION, TOKENS = 354, 26, 16
 Calls = dict[str, tuple[Callable[[], Tensor], Tensor]]
@@ -45,10 +44,10 @@ VERSIONS |= dict.fromkeys(("clot", "clot_remembered", "clot_five_calls", "clot_g
 class Setting:
     """A model, a picture and texts of given lengths."""
 
-    def __init__(self, device: str) -> None:
+    def __init__(self, device: str, *, context: int = 2048) -> None:
         world = make_world(prompts=3)
         self.processor = tiny_processor(texts=world.texts())
-        self.model = tiny_model(self.processor, hidden=256, layers=5).to(device)
+        self.model = tiny_model(self.processor, hidden=256, layers=5, context=context).to(device)
         self.picture = next(iter(world.pictures.values()))
         self.image = Image.open(io.BytesIO(self.picture)).convert("RGB")
         self.words = [word for text in world.texts() for word in text.split() if word.isalpha()]
@@ -217,36 +216,26 @@ def memory_rows(setting: Setting, several: int) -> Any:
         "naive": lambda: setting.host_options(prompt, options, 1),
         "batched": lambda: setting.host_options(prompt, options, several),
     }
+    for call in calls.values():
+        call()  # warm
     held = {name: peak_bytes(call, setting.device) for name, call in calls.items()}
-    one = torch.ones(1)
-    calls = {name: (lambda: one, one) for name in calls}  # for the form of the rows; no time is kept of these
-    rows = rows_of(
-        "options_memory", calls, [several, OPTION, PROMPT], mode="score", device=setting.device, seconds=0.001
-    )
-    for row in rows:
-        ours = held[row["impl"]]
-        row |= dict.fromkeys(("rep", "median_us", "p20_us", "p80_us", "first_us", "host_us", "graph_us"))
-        row |= {"noisy": False, "peak_bytes": ours}
-        row["peer_ratio"] = {peer: other / ours for peer, other in held.items() if peer != row["impl"]}
-    return rows
-
-
-def peak_bytes(call: Callable[[], object], device: str) -> int:
-    """Most bytes that a call holds beyond what was held before it."""
-    call()
-    if device == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        call()
-        return torch.cuda.max_memory_allocated() - before
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
-        call()
-    events = [event for event in record.profiler.kineto_results.events() if event.name() == "[memory]"]
-    held = peak = 0
-    for event in sorted(events, key=lambda event: event.start_ns()):
-        held += event.nbytes()
-        peak = max(peak, held)
-    return peak
+    return [
+        make_row(
+            "options_memory",
+            name,
+            device=setting.device,
+            impl_version=VERSIONS[name],
+            mode="score",
+            shape=[several, OPTION, PROMPT],
+            dtype="float32",
+            layout="padded",
+            correct=True,  # of these calls `options` says so
+            noisy=False,
+            peak_bytes=ours,
+            peer_ratio={peer: other / ours for peer, other in held.items() if peer != name},
+        )
+        for name, ours in held.items()
+    ]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -60,26 +60,33 @@ def main(argv: Sequence[str] | None = None) -> int:
             for workers, found in times.items():
                 found.append(1e6 * seconds(archive, pictures, repeats, workers))
 
-    from sail_core.bench import append_rows, compare  # here, because every process that is started imports this file
+    from sail_core.bench import append_rows, make_row  # here, because every process that is started imports this file
 
-    rows = compare(
-        "decode_workers", {"oogiri_go": int, "one_process": int}, lambda _: [], reference=int, tolerance=0.0,
-        mode="wall",
-        shape=[pictures * repeats], dtype="jpeg", layout="zip", versions={"oogiri_go": __version__}, seconds=0.01,
-    )  # fmt: skip
     median = {workers: sorted(found)[rounds // 2] for workers, found in times.items()}
-    for row, (workers, found) in zip(rows, times.items(), strict=True):
-        row |= {
-            "rep": rounds,
-            "median_us": median[workers],
-            "p20_us": min(found),
-            "p80_us": max(found),
-            "first_us": found[0],
-        }
-        row |= {"noisy": max(map(max, times.values())) > 1.1 * median[1] or max(times[2]) > 1.1 * min(times[2])}
-        row |= {"model_bytes": size, "gbps": size / median[workers] * 1e-3}
-    rows[0]["peer_ratio"] = {"one_process": median[1] / median[2]}
-    rows[1]["peer_ratio"] = {"oogiri_go": median[2] / median[1]}
+    noisy = max(map(max, times.values())) > 1.1 * median[1] or max(times[2]) > 1.1 * min(times[2])
+    names = {2: "oogiri_go", 1: "one_process"}
+    rows = [
+        make_row(
+            "decode_workers",
+            name,
+            impl_version=__version__,
+            mode="wall",
+            shape=[pictures * repeats],
+            dtype="jpeg",
+            layout="zip",
+            rep=rounds,
+            median_us=median[workers],
+            p20_us=min(times[workers]),
+            p80_us=max(times[workers]),
+            first_us=times[workers][0],
+            model_bytes=size,
+            gbps=size / median[workers] * 1e-3,
+            correct=True,
+            noisy=noisy,
+            peer_ratio={names[3 - workers]: median[3 - workers] / median[workers]},
+        )
+        for workers, name in names.items()
+    ]
     print(f"two processes against one: {median[1] / median[2]:.2f} ({median[2] / 1e6:.1f} and {median[1] / 1e6:.1f} s)")
     append_rows(arguments.out, rows)
     return 0

@@ -5,10 +5,10 @@ Operations, for SD1.5 (an adapter of 768 channels) and SDXL (of 768 and 1280):
                     tokens), `guided_unet_step` one step of the UNet on both, `text_encoder` the text encoders.
     text_encoder_*  Timed, 2 x 77 tokens: ours is the adapter, the peer the text encoder in front of it.
     hook            Timed: an encoder that does nothing with a small adapter attached, against calling one after the
-                    other (`explicit`). `budget_50us` is 50 us divided by the difference of the two.
-    prompt_cache    Timed: a hit, against encoding (`encode`). `budget_100us` is 100 us divided by ours.
-    checkpoint      Counted: bytes of the folder in fp16 at 768 channels. `original` is the file that the authors'
-                    training saves, `budget_28MB` is 28e6 divided by ours.
+                    other (`explicit`). The row of mode `difference` has the difference of the two as its time.
+    prompt_cache    Timed: a hit, against encoding (`encode`).
+    checkpoint      Counted: bytes of the folder in fp16 at 768 channels (`nbytes`). `original` is the file that the
+                    authors' training saves.
 
 Every ratio is the peer's divided by ours. Timed networks are held against themselves in float64, the text encoders
 against transformers' eager attention. Rows that are counted have no times.
@@ -26,7 +26,7 @@ import diffusers
 import torch
 import transformers
 from diffusers import UNet2DConditionModel
-from sail_core.bench import append_rows, compare
+from sail_core.bench import append_rows, compare, make_row
 from sur_adapter import PromptCache, SURAdapter, __version__
 from sur_adapter.integrations.diffusers import attach
 from torch import Tensor, nn
@@ -129,27 +129,23 @@ def timed(op: str, calls: Mapping[str, Checked], shape: Sequence[int], device: s
 
 
 def counted(op: str, values: Mapping[str, int], shape: Sequence[int], dtype: str, device: str) -> list[dict]:
-    """Rows of numbers that were counted; the times of the calls that make the rows mean nothing and are removed."""
-    one = torch.ones(1)
-    rows = compare(
-        op,
-        {name: lambda *_: one for name in values},
-        lambda seed: [one],
-        reference=lambda *_: one,
-        tolerance=0.0,
-        mode="count",
-        shape=shape,
-        dtype=dtype,
-        layout="btd",
-        device=device,
-        versions=VERSIONS,
-        seconds=0.001,
-    )
-    for row in rows:
-        row |= dict.fromkeys(("rep", "median_us", "p20_us", "p80_us", "first_us", "host_us", "graph_us"))
-        row["noisy"] = False
-        row["peer_ratio"] = {name: value / values[row["impl"]] for name, value in values.items() if name != row["impl"]}
-    return rows
+    """Rows of numbers that were counted."""
+    return [
+        make_row(
+            op,
+            name,
+            device=device,
+            impl_version=VERSIONS.get(name),
+            mode="count",
+            shape=list(shape),
+            dtype=dtype,
+            layout="btd",
+            correct=True,
+            noisy=False,
+            peer_ratio={peer: other / own for peer, other in values.items() if peer != name},
+        )
+        for name, own in values.items()
+    ]
 
 
 def bench_flops(device: str, seconds: float, quick: bool) -> list[dict]:
@@ -212,10 +208,18 @@ def bench_hook(device: str, seconds: float, quick: bool) -> list[dict]:
             "explicit": Checked(lambda: adapter(bare(ids).last_hidden_state), exact),
         }
         rows = timed("hook", calls, states.shape, device, seconds)
-    difference = rows[0]["median_us"] - rows[1]["median_us"]
-    rows[0]["peer_ratio"]["budget_50us"] = 50 / max(difference, 1e-3)
-    print(f"hook: {difference:.1f} us more than calling the adapter by hand")
-    return rows
+    if not all(row["correct"] for row in rows):
+        return rows
+    kept = ("impl_version", "shape", "dtype", "layout", "rep", "correct", "noisy")
+    difference = make_row(
+        "hook",
+        "sur_adapter",
+        device=device,
+        mode="difference",
+        median_us=rows[0]["median_us"] - rows[1]["median_us"],
+        **{name: rows[0][name] for name in kept},
+    )
+    return [*rows, difference]
 
 
 def bench_prompt_cache(device: str, seconds: float, quick: bool) -> list[dict]:
@@ -255,7 +259,6 @@ def bench_prompt_cache(device: str, seconds: float, quick: bool) -> list[dict]:
         )
     if not all(row["correct"] for row in rows):
         return rows
-    times[0]["peer_ratio"]["budget_100us"] = 100 / times[0]["median_us"]
     print(f"prompt_cache: a hit takes {times[0]['median_us']:.1f} us, encoding {times[1]['median_us']:.0f} us")
     handle.detach()
     return times
@@ -280,7 +283,6 @@ def bench_checkpoint(device: str, seconds: float, quick: bool) -> list[dict]:
     rows = counted("checkpoint", values, (768,), "float16", device)
     for row in rows:
         row["nbytes"] = values[row["impl"]]
-    rows[0]["peer_ratio"]["budget_28MB"] = 28e6 / ours
     print(f"checkpoint: {ours:,} bytes, the authors' {original:,}")
     return rows
 

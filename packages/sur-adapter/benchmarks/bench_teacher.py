@@ -1,7 +1,7 @@
 """What teacher and training cost: bench_teacher.py --out FILE [--device cpu|cuda] [--quick] [--only OP ...].
 
 Operations:
-    lookup   Timed: one look-up in a cache of 500 vectors, each prompt in turn. `budget_20us` is 20 us divided by ours.
+    lookup   Timed: one look-up in a cache of 500 vectors, each prompt in turn.
     encode   Timed: MiniLM over the 500 real prompts of SAIL_DATA/surd (a part with --quick), from texts to a cache on
              the disk; `unsorted` is transformers' own way, batches of 32 in the order in which they come, padded to
              their longest. Both vectors must agree.
@@ -26,7 +26,7 @@ from pathlib import Path
 
 import torch
 import transformers
-from sail_core.bench import append_rows, compare
+from sail_core.bench import append_rows, compare, make_row
 from sur_adapter import SURAdapter, __version__
 from sur_adapter._minilm import minilm_folder
 from sur_adapter._noise import SchedulerNoise
@@ -51,36 +51,37 @@ def measured(
     op: str, calls: Mapping[str, Callable[[], object]], rounds: int, shape: Sequence[int], device: str
 ) -> list[dict]:
     """Rows of long calls, run in turn; all of them have been found right before."""
-    one, samples = torch.ones(1), {name: [] for name in calls}
+    samples: dict[str, list[float]] = {name: [] for name in calls}
+    clock = time.process_time if device == "cpu" else time.perf_counter
     for _ in range(rounds):
         for name, call in calls.items():
-            begin = time.process_time() if device == "cpu" else time.perf_counter()
+            begin = clock()
             call()
             if device == "cuda":
                 torch.cuda.synchronize()
-            samples[name].append(1e6 * ((time.process_time() if device == "cpu" else time.perf_counter()) - begin))
-    rows = compare(
-        op,
-        {name: lambda *_: one for name in calls},
-        lambda seed: [one],
-        reference=lambda *_: one,
-        tolerance=0.0,
-        mode="run",
-        shape=shape,
-        dtype="float32",
-        layout="n",
-        device=device,
-        versions=VERSIONS,
-        seconds=0.001,
-    )
+            samples[name].append(1e6 * (clock() - begin))
     medians = {name: statistics.median(values) for name, values in samples.items()}
-    for row in rows:
-        values = samples[row["impl"]]
-        row |= {"rep": rounds, "median_us": medians[row["impl"]], "first_us": values[0]}
-        row |= {"p20_us": min(values), "p80_us": max(values), "noisy": rounds < 2 or max(values) / min(values) > 1.05}
-        row |= dict.fromkeys(("host_us", "graph_us", "peak_bytes", "gbps", "ceiling_gbps", "frac_ceiling"))
-        row["peer_ratio"] = {name: medians[name] / medians[row["impl"]] for name in medians if name != row["impl"]}
-    return rows
+    return [
+        make_row(
+            op,
+            name,
+            device=device,
+            impl_version=VERSIONS[name],
+            mode="run",
+            shape=list(shape),
+            dtype="float32",
+            layout="n",
+            rep=rounds,
+            median_us=medians[name],
+            p20_us=min(values),
+            p80_us=max(values),
+            first_us=values[0],
+            correct=True,
+            noisy=rounds < 2 or max(values) / min(values) > 1.05,
+            peer_ratio={peer: other / medians[name] for peer, other in medians.items() if peer != name},
+        )
+        for name, values in samples.items()
+    ]
 
 
 def bench_lookup(device: str, quick: bool, rounds: int) -> list[dict]:
@@ -92,7 +93,7 @@ def bench_lookup(device: str, quick: bool, rounds: int) -> list[dict]:
         TeacherStore(folder, facts).add(prompts, vectors)
         cache, turn = TeacherCache(folder), itertools.cycle(prompts)
         assert all(torch.equal(cache[one], vector.half()) for one, vector in zip(prompts, vectors, strict=True))
-        rows = compare(
+        return compare(
             "teacher_lookup",
             {"sur_adapter": lambda *_: cache[next(turn)][:0]},
             lambda seed: [torch.zeros(1)],
@@ -106,8 +107,6 @@ def bench_lookup(device: str, quick: bool, rounds: int) -> list[dict]:
             versions=VERSIONS,
             seconds=0.2 if quick else 3.0,
         )
-    rows[0]["peer_ratio"] = {"budget_20us": 20 / rows[0]["median_us"]}
-    return rows
 
 
 class Encoders:
