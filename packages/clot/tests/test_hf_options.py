@@ -8,6 +8,7 @@ import torch
 from clot import OptionRequest, Prompt
 from clot.integrations.hf import HFBackend
 from PIL import Image
+from sail_core.bench import peak_bytes
 
 OPTIONS = ("A", "B", "the lobster spins past a teapot.", "the frog hugs a banker.", "a red ring. It is so red!")
 
@@ -145,6 +146,31 @@ def test_the_picture_matters_and_is_told_apart(backend, asked):
     one, two = asked[0], Prompt(asked[0].text, asked[3].image)
     found = numbers(backend.option_logprobs([OptionRequest(str(at), it, OPTIONS) for at, it in enumerate((one, two))]))
     assert (found[0] - found[1]).abs().max() > 1e-3
+
+
+def test_of_many_options_only_one_part_is_held(tiny_folders, asked):
+    backend = HFBackend.from_pretrained(tiny_folders["qwen2_5_vl"], device="cpu", rows=8)
+    options = [f"the {number} lobsters spin past a teapot." for number in range(10, 42)]
+
+    def peak(count):
+        request = [OptionRequest("r", asked[0], tuple(options[:count]))]
+        backend.option_logprobs(request)
+        return peak_bytes(lambda: backend.option_logprobs(request))
+
+    assert peak(32) < 1.1 * peak(8)
+
+
+def test_a_model_built_in_inference_mode(tiny_folders, asked):
+    with torch.inference_mode():
+        backend = HFBackend.from_pretrained(tiny_folders["qwen2_5_vl"], device="cpu")
+        backend.model.model.language_model.layers[0].mlp.down_proj.weight = torch.nn.Parameter(
+            backend.model.model.language_model.layers[0].mlp.down_proj.weight.clone(), requires_grad=False
+        )
+    assert any(one.is_inference() for one in backend.model.parameters())
+    usual = HFBackend.from_pretrained(tiny_folders["qwen2_5_vl"], device="cpu")
+    request = [OptionRequest("r", asked[0], ("A", "B"))]
+    assert backend.option_logprobs(request) == usual.option_logprobs(request)
+    assert backend.digest == usual.digest
 
 
 def test_training_in_place_makes_memories_false(tiny_folders, asked):

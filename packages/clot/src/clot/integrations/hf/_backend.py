@@ -153,6 +153,7 @@ class HFBackend:
                 candidates = [Candidate(requests[at], index) for at, _, index in part]
                 state = gather([state for _, state, _ in part], side=self._side)
                 answers = decode(self._reader, state, candidates, stop=self._stop, side=self._side, check=_finite)
+                del state  # otherwise it stands beside that of the next part
                 decoded = self.processor.tokenizer.batch_decode(answers, skip_special_tokens=True)
                 for (at, _, index), text in zip(part, decoded, strict=True):
                     texts[at][index] = text.strip()
@@ -202,7 +203,11 @@ class HFBackend:
         ]
 
     def forget(self) -> None:
-        """Free the remembered beginnings of prompts; needed only after weights were changed through ``.data``."""
+        """Free the remembered beginnings of prompts.
+
+        Needed only after weights were changed through ``.data``, or those of a model built in inference mode, which
+        torch does not follow.
+        """
         self._prefill.clear()
 
     def _windows(self, prompts: Sequence[Encoded]) -> list[list[int]]:

@@ -31,8 +31,11 @@ def weights_digest(model: Any) -> str:
 
 
 def weights_version(model: Any) -> int:
-    """Count the changes made to weights in place, so that what was derived from them can be known to be stale."""
-    return sum(one._version for one in model.parameters())
+    """Count the changes made to weights in place, so that what was derived from them can be known to be stale.
+
+    Weights made in inference mode have no such count and are left out.
+    """
+    return sum(one._version for one in model.parameters() if not one.is_inference())
 
 
 def base_identity(model: Any) -> dict[str, Any]:

@@ -77,6 +77,7 @@ def shared(prefill: Prefill, jobs: Sequence[Job], *, rows: int, check: Check) ->
         check(logits, [jobs[job][0].id for job, _ in places])
         for (job, at), rest in zip(places, _sums(logits, [tail[1:] for tail in tails]), strict=True):
             sums[job][at] += rest
+        del state, logits  # otherwise they stand beside those of the next part
     return sums
 
 
