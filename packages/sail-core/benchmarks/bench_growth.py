@@ -21,7 +21,6 @@ from sail_core.bench import append_rows, compare, peak_bytes
 from sail_core.ops import recalibrate
 from timm.layers import SqueezeExcite
 from torch import Tensor, nn
-from torch.nn.functional import linear
 
 # By operation: what is counted, and the shape of the maps for each count.
 SERIES: dict[str, tuple[str, dict[int, tuple[int, ...]]]] = {
@@ -30,32 +29,31 @@ SERIES: dict[str, tuple[str, dict[int, tuple[int, ...]]]] = {
 }
 
 
-class Gate(nn.Module):
-    """The gate of timm's module, with its parameters, for pooled maps ``(N, C)``."""
-
-    def __init__(self, se: Any) -> None:
-        super().__init__()
-        self.se = se
-
-    def forward(self, m: Tensor) -> Tensor:
-        """Map the means to factors ``(N, C)``."""
-        hidden = self.se.act(linear(m, self.se.fc1.weight.flatten(1), self.se.fc1.bias))
-        return self.se.gate(linear(hidden, self.se.fc2.weight.flatten(1), self.se.fc2.bias))
+def gate_of(se: Any) -> nn.Sequential:
+    """The gate of timm's module for pooled maps ``(N, C)``, with the same weights."""
+    layers = []
+    for conv in (se.fc1, se.fc2):
+        layers.append(nn.Linear(conv.in_channels, conv.out_channels))
+        layers[-1].weight.data.copy_(conv.weight.data.flatten(1))
+        layers[-1].bias.data.copy_(conv.bias.data)
+    return nn.Sequential(layers[0], nn.ReLU(inplace=True), layers[1], nn.Sigmoid())
 
 
 def step(block: Callable[[Tensor, Tensor], Tensor], parameters: Sequence[Tensor], *inputs: Tensor) -> list[Tensor]:
-    """Forward and backward of a block; the gradients of the parameters come last."""
+    """Forward and backward of a block; the gradients of the parameters are computed but not returned."""
     x, residual, g = inputs
     y = block(x, residual)
-    return [y.detach(), *torch.autograd.grad(y, [x, residual, *parameters], g)]
+    to_x, to_residual, *_ = torch.autograd.grad(y, [x, residual, *parameters], g)
+    return [y.detach(), to_x, to_residual]
 
 
 def measure(op: str, size: int, shape: Sequence[int], device: Any, seconds: float) -> list[dict[str, Any]]:
     """The two rows of one size."""
     torch.manual_seed(0)
-    se = SqueezeExcite(shape[1]).to(device)
-    exact, gate = copy.deepcopy(se).double(), Gate(se)
-    parameters = list(se.parameters())
+    se = SqueezeExcite(shape[1])
+    gate = gate_of(se).to(device)
+    se.to(device)
+    exact = copy.deepcopy(se).double()
 
     def inputs(seed: int) -> list[Tensor]:
         generator = torch.Generator().manual_seed(seed)
@@ -66,11 +64,16 @@ def measure(op: str, size: int, shape: Sequence[int], device: Any, seconds: floa
         wide = [value.detach().double().requires_grad_(value.requires_grad) for value in values]
         return step(lambda x, residual: torch.relu(exact(x) + residual), list(exact.parameters()), *wide)
 
-    runs = {
-        "sail_core": lambda x, residual: recalibrate(x, gate, residual=residual, activation="relu"),
-        "timm": lambda x, residual: torch.relu(se(x) + residual),
+    def ours(x: Tensor, residual: Tensor) -> Tensor:
+        return recalibrate(x, gate, residual=residual, activation="relu")
+
+    def timms(x: Tensor, residual: Tensor) -> Tensor:
+        return torch.relu(se(x) + residual)
+
+    steps = {
+        "sail_core": partial(step, ours, list(gate.parameters())),
+        "timm": partial(step, timms, list(se.parameters())),
     }
-    steps = {name: partial(step, run, parameters) for name, run in runs.items()}
     rows = compare(
         op,
         steps,
