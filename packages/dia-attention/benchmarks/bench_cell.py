@@ -6,7 +6,7 @@ inputs and weights, the weights stored that way, and a pointwise end with one si
 `compiled`, at one batch size, is ours under torch.compile, its `first_us` includes the compilation. Everything, with
 the gradients of inputs and weights, is held against `functional.dia_cell` in float64. Operation ``cell_share`` is a
 training step of ResNet-164 with DIA, and its ``cells`` the 54 advances of the three cells in it, forward and backward:
-the ratio is their share of the step.
+the ratio is their share of the step. The package keeps its own form until these rows show that another one wins.
 """
 
 import argparse
