@@ -5,8 +5,8 @@ Operation ``growth_batch`` counts trajectories of the elastic pendulum (1,000 RK
 (100 steps, every tenth kept). A row's shape is that count alone, `nbytes` is of the initial states, and `first_us` has
 the compilation in it. `peak_bytes` is what a process grows by in a warm call, result included, beyond a call of one
 trajectory that keeps one state, which touches the same code; below one MiB, where pages are counted too coarsely, it is
-null. The pendulum is checked on 16 trajectories by the eager engine in float64; the chain is linear, and its last states
-are those of a power of the stability polynomial of RK4.
+null. The pendulum is checked on 16 trajectories by the eager engine in float64; the chain is linear, and its last
+states are those of a power of the stability polynomial of RK4.
 """
 
 import argparse
