@@ -56,8 +56,8 @@ def solve(
         method: euler, midpoint, heun, rk3, rk4 (the 3/8 rule, as in torchdiffeq), rk4_classic, dopri5, dop853; leapfrog
             and pefrl for separable systems; expm for linear ones; or an ``AttSolver``.
         backend: ``eager`` (plain torch, differentiable), ``compile`` (torch.compile), ``native`` (numba, on the CPU,
-            for component-wise right-hand sides), ``triton`` (all fixed Runge-Kutta steps in one launch, on a GPU, for
-            component-wise right-hand sides; not faster on any measurement yet, because there is none), or ``auto``:
+            for component-wise right-hand sides), ``triton`` (a GPU, component-wise right-hand sides: all fixed
+            Runge-Kutta steps in one launch; its speed is unmeasured, so that only its name chooses it), or ``auto``:
             native where it can run and no gradient is asked for, else eager.
         dt: Step. dopri5 and dop853 without dt choose their steps by rtol and atol; for output times without dt the
             other methods take one step from each to the next. An AttSolver brings its own.

@@ -4,6 +4,7 @@ import hashlib
 import importlib.util
 import linecache
 import os
+from contextlib import nullcontext
 from functools import cache
 from typing import Any
 
@@ -88,15 +89,15 @@ def run_fixed(
     key = ("triton", method.name, d, y0.dtype, None if flat is None else flat.ndim, max_norm is not None)
     kernel: Any = rhs.plans.get(key)
     if kernel is None:
-        params = rhs.flat_defaults if flat is None else None
-        text = triton_text(_program(rhs, flat, method, y0), params, bounded=max_norm is not None)
+        fixed = rhs.flat_defaults if flat is None else None
+        text = triton_text(_program(rhs, flat, method, y0), fixed, bounded=max_norm is not None)
         kernel = rhs.plans[key] = kernel_for(text)
     out = torch.empty((grid.times.size, d, n), dtype=y0.dtype, device=y0.device)
     status = torch.empty(n, dtype=torch.int64, device=y0.device)
     columns = y0.t().contiguous()
     params = columns if flat is None else flat.detach().t().contiguous() if flat.ndim == 2 else flat.detach()
     bound = columns if max_norm is None else y0.new_full((1,), max_norm)
-    with torch.cuda.device_of(y0):
+    with nullcontext() if y0.device.type == "cpu" else torch.cuda.device(y0.device):
         kernel[(-(-n // BLOCK),)](
             columns,
             params,
