@@ -41,9 +41,6 @@ def obstacle(method: Method, rhs: ComponentwiseRHS | None, y0: torch.Tensor) -> 
         return "needs Triton, which torch brings where it can run"
     if y0.device.type != "cuda" and not (interpreted() and y0.device.type == "cpu"):
         return f"runs on a GPU, or with TRITON_INTERPRET=1 on the CPU; y0 is on {y0.device}"
-    size = operations(_program(rhs, None, method, y0))
-    if size > STEP_LIMIT:
-        return f"unrolls a step, at most {STEP_LIMIT} operations; {method.name} of {rhs.name} has {size}"
     return None
 
 
@@ -84,14 +81,22 @@ def run_fixed(
 
     Returns:
         Kept states (T, n, d), a view of memory (T, d, n), and the status (n,).
+
+    Raises:
+        ValueError: For a step of too many operations.
     """
     n, d = y0.shape
     key = ("triton", method.name, d, y0.dtype, None if flat is None else flat.ndim, max_norm is not None)
     kernel: Any = rhs.plans.get(key)
     if kernel is None:
-        fixed = rhs.flat_defaults if flat is None else None
-        text = triton_text(_program(rhs, flat, method, y0), fixed, bounded=max_norm is not None)
-        kernel = rhs.plans[key] = kernel_for(text)
+        program, fixed = _program(rhs, flat, method, y0), rhs.flat_defaults if flat is None else None
+        size = operations(program)
+        if size > STEP_LIMIT:
+            raise ValueError(
+                f"the triton backend unrolls a step, at most {STEP_LIMIT} operations; {method.name} of {rhs.name} has "
+                f"{size}: take backend='compile' or 'eager'"
+            )
+        kernel = rhs.plans[key] = kernel_for(triton_text(program, fixed, bounded=max_norm is not None))
     out = torch.empty((grid.times.size, d, n), dtype=y0.dtype, device=y0.device)
     status = torch.empty(n, dtype=torch.int64, device=y0.device)
     columns = y0.t().contiguous()
