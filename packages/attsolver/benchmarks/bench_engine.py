@@ -1,15 +1,16 @@
-"""The native engine against its peers on the elastic pendulum: bench_engine.py --out FILE [--device cpu] [--quick].
+"""The fused engines against their peers on the elastic pendulum: bench_engine.py --out FILE [--device D] [--quick].
 
 Same step: 1000 RK4 steps of 0.1 in float32, the last state kept; a peer is timed when it agrees with float64.
 Equal accuracy: 50 output times to t = 10, each solver with the largest step or tolerance of a ladder whose mean square
 error over trajectories, output times and components is at most 1e-8; ``rel_err`` of these rows is that error. The first
-call, with its compilation, is ``first_us``.
+call, with its compilation, is ``first_us``. On CUDA the same step alone: by the Triton kernel, by torch.compile where
+it works, and by torchdiffeq.
 """
 
 import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -17,9 +18,6 @@ from typing import Any
 
 os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1")
 
-import diffrax
-import jax
-import jax.numpy as jnp
 import torch
 import torchdiffeq
 from attsolver import __version__, solve, systems
@@ -43,14 +41,16 @@ def field(t: Tensor, y: Tensor) -> Tensor:
 
 def jax_field(y: Any) -> Any:
     """The same in jax, on one state (4,)."""
+    import jax.numpy as jnp
+
     theta, r, theta_dot, r_dot = y
     angular = (-9.81 * jnp.sin(theta) - 2 * r_dot * theta_dot) / r
     return jnp.stack([theta_dot, r_dot, angular, r * theta_dot**2 + 9.81 * jnp.cos(theta) - 40 * (r - 10)])
 
 
-@jax.jit
-def jax_scan(y0: Any) -> Any:
+def jax_scan() -> Callable[[Any], Any]:
     """RK4 (3/8 rule) by lax.scan over vmap."""
+    import jax
 
     def step(y: Any, _: None) -> tuple[Any, None]:
         k1 = jax_field(y)
@@ -59,22 +59,44 @@ def jax_scan(y0: Any) -> Any:
         k4 = jax_field(y + DT * (k1 - k2 + k3))
         return y + DT / 8 * (k1 + 3 * (k2 + k3) + k4), None
 
-    return jax.vmap(lambda y: jax.lax.scan(step, y, None, length=STEPS)[0])(y0)
+    run: Callable[[Any], Any] = jax.jit(jax.vmap(lambda y: jax.lax.scan(step, y, None, length=STEPS)[0]))
+    return run
 
 
-def same_step() -> dict[str, Run]:
+def fused(backend: str) -> Run:
+    """The state after all steps, by a backend of ours."""
+    return lambda y: solve(SYSTEM, y, t=(0.0, STEPS * DT), dt=DT, save="last", backend=backend).y[:, 0]
+
+
+def in_float64(backend: str, y0: Tensor) -> Tensor:
+    """The truth about them."""
+    return fused(backend)(y0.double())
+
+
+def with_torchdiffeq(y0: Tensor) -> Tensor:
+    """The same by torchdiffeq."""
+    ends = torch.tensor([0.0, STEPS * DT], device=y0.device)
+    return torchdiffeq.odeint(field, y0, ends, method="rk4", options={"step_size": DT})[-1]
+
+
+def same_step(device: str) -> dict[str, Run]:
     """Implementations that return the state after all steps."""
-    ends = torch.tensor([0.0, STEPS * DT])
-    options = {"step_size": DT}
+    if device == "cuda":
+        return {"attsolver": fused("triton"), "attsolver_compile": fused("compile"), "torchdiffeq": with_torchdiffeq}
+    scan = jax_scan()
     return {
-        "attsolver": lambda y: solve(SYSTEM, y, t=(0.0, STEPS * DT), dt=DT, save="last", backend="native").y[:, 0],
-        "torchdiffeq": lambda y: torchdiffeq.odeint(field, y, ends, method="rk4", options=options)[-1],
-        "jax_scan": lambda y: torch.from_dlpack(jax_scan(y.numpy()).block_until_ready()),
+        "attsolver": fused("native"),
+        "torchdiffeq": with_torchdiffeq,
+        "jax_scan": lambda y: torch.from_dlpack(scan(y.numpy()).block_until_ready()),
     }
 
 
 def with_diffrax(method: str, *, substeps: float = 1, rtol: float | None = None) -> Run:
     """One trajectory of diffrax under vmap and jit: equal steps, or steps adapted to a tolerance."""
+    import diffrax
+    import jax
+    import jax.numpy as jnp
+
     term = diffrax.ODETerm(lambda t, y, args: jax_field(y))
     times = jnp.asarray(OUTPUTS.numpy(), jnp.float32)
     adapt = diffrax.ConstantStepSize() if rtol is None else diffrax.PIDController(rtol=rtol, atol=1e-3 * rtol)
@@ -162,41 +184,48 @@ def coarsest(ladder: Sequence[Callable[[], Run]], y0: Tensor, truth: Tensor) -> 
     return ladder[-1]()
 
 
-def start(batch: int, seed: int) -> list[Tensor]:
+def start(batch: int, device: str, seed: int) -> list[Tensor]:
     """Initial states in float32."""
-    return [SYSTEM.sample(batch, generator=torch.Generator().manual_seed(seed), dtype=torch.float32)]
+    generator = torch.Generator().manual_seed(seed)
+    return [SYSTEM.sample(batch, generator=generator, dtype=torch.float32).to(device)]
+
+
+def versions_of(names: Iterable[str]) -> dict[str, str]:
+    """What is compared, in which version."""
+    libraries = {name: LIBRARIES.get(name.partition("_")[0]) for name in names}
+    return {name: version(library) if library else __version__ for name, library in libraries.items()}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Append one row for each solver, task and batch; 1 if attsolver is wrong."""
-    parser = argparse.ArgumentParser(description="The native engine of attsolver against its peers.")
+    parser = argparse.ArgumentParser(description="The fused engines of attsolver against their peers.")
     parser.add_argument("--out", type=Path, required=True, help="JSON-lines file to append to")
-    parser.add_argument("--device", choices=["cpu"], default="cpu", help="the native engine runs on the CPU")
-    parser.add_argument("--quick", action="store_true", help="100 trajectories for a moment, to see that it runs")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--quick", action="store_true", help="one small batch for a moment, to see that it runs")
     arguments = parser.parse_args(argv)
-    seconds = 0.05 if arguments.quick else 2.0
+    device, quick = arguments.device, arguments.quick
+    batches = {"cpu": (1, 100, 10_000), "cuda": (10_000, 100_000, 1_000_000)}[device]
     correct = True
-    for batch in (100,) if arguments.quick else (1, 100, 10_000):
-        (y0,) = start(batch, 0)
-        versions = {"attsolver": __version__, "attsolver_rk4": __version__}
-        shared = {"shape": (batch, 4), "dtype": "float32", "layout": "dense", "mode": "fwd", "seconds": seconds}
-        exact = solve(SYSTEM, y0.double(), t=(0.0, STEPS * DT), dt=DT, save="last", backend="native").y[:, 0]
-        runs = same_step()
-        versions |= {name: version(LIBRARIES[name.partition("_")[0]]) for name in runs if name not in versions}
+    for batch in (100,) if quick else batches:
+        (y0,) = start(batch, device, 0)
+        shared = {"shape": (batch, 4), "dtype": "float32", "layout": "dense", "mode": "fwd", "device": device}
+        shared["seconds"] = 0.05 if quick else 2.0
+        exact = partial(in_float64, "native" if device == "cpu" else "eager")
+        runs = same_step(device)
         rows = compare(
-            "elastic_same_step", runs, partial(start, batch), reference=lambda y, exact=exact: exact, tolerance=0.05,
-            versions=versions, **shared,
+            "elastic_same_step", runs, partial(start, batch, device),
+            reference=exact, tolerance=0.05, versions=versions_of(runs), **shared,
         )  # fmt: skip
-        truth = solve(SYSTEM, y0.double(), t=OUTPUTS, method="dop853", rtol=1e-12, atol=1e-12, backend="native").y
-        chosen = {name: Checked(coarsest(ladder, y0, truth), truth) for name, ladder in ladders(batch).items()}
-        versions |= {name: version(LIBRARIES[name.partition("_")[0]]) for name in chosen if name not in versions}
-        rows += compare(
-            "elastic_equal_accuracy", chosen, partial(start, batch), reference=lambda y: torch.ones(()).double(),
-            tolerance=MSE, versions=versions, **shared,
-        )  # fmt: skip
+        if device == "cpu":
+            truth = solve(SYSTEM, y0.double(), t=OUTPUTS, method="dop853", rtol=1e-12, atol=1e-12, backend="native").y
+            chosen = {name: Checked(coarsest(ladder, y0, truth), truth) for name, ladder in ladders(batch).items()}
+            rows += compare(
+                "elastic_equal_accuracy", chosen, partial(start, batch, device),
+                reference=lambda y: torch.ones(()).double(), tolerance=MSE, versions=versions_of(chosen), **shared,
+            )  # fmt: skip
         append_rows(arguments.out, rows)
         for row in rows:
-            correct &= bool(row["correct"]) or not row["impl"].startswith("attsolver")
+            correct &= bool(row["correct"]) or row["impl"] not in ("attsolver", "attsolver_rk4")
             median = row["median_us"]
             ours = next(r for r in rows if r["op"] == row["op"])["median_us"]
             ratio = f"{median:12.1f} us, {median / ours:9.1f}x attsolver" if median and ours else "not accurate enough"

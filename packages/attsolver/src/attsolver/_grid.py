@@ -48,6 +48,16 @@ class Grid:
         return starts, steps, counts, everys
 
     @cached_property
+    def _on(self) -> dict[torch.device, tuple[torch.Tensor, ...]]:
+        return {}
+
+    def on(self, device: torch.device) -> tuple[torch.Tensor, ...]:
+        """``arrays`` on a device, copied there once."""
+        if device not in self._on:
+            self._on[device] = tuple(torch.from_numpy(one).to(device) for one in self.arrays)
+        return self._on[device]
+
+    @cached_property
     def steps(self) -> int:
         """All steps."""
         return sum(run.count for run in self.runs)

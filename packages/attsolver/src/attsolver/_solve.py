@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import torch
 
+from . import _triton
 from ._adaptive import integrate_adaptive
 from ._compile import compiled_steps
 from ._corrector import Corrected
@@ -22,7 +23,7 @@ from ._symplectic import SplittingStep, check_separable
 from .systems import System
 
 Func = Callable[[Any, torch.Tensor], torch.Tensor]
-Backend = Literal["auto", "eager", "compile", "native"]
+Backend = Literal["auto", "eager", "compile", "native", "triton"]
 OnLeaving = Literal["warn", "fallback", "ignore"]
 
 
@@ -55,8 +56,9 @@ def solve(
         method: euler, midpoint, heun, rk3, rk4 (the 3/8 rule, as in torchdiffeq), rk4_classic, dopri5, dop853; leapfrog
             and pefrl for separable systems; expm for linear ones; or an ``AttSolver``.
         backend: ``eager`` (plain torch, differentiable), ``compile`` (torch.compile), ``native`` (numba, on the CPU,
-            for component-wise right-hand sides), or ``auto``: native where it can run and no gradient is asked for,
-            else eager.
+            for component-wise right-hand sides), ``triton`` (a GPU, component-wise right-hand sides: all fixed
+            Runge-Kutta steps in one launch; its speed is unmeasured, so that only its name chooses it), or ``auto``:
+            native where it can run and no gradient is asked for, else eager.
         dt: Step. dopri5 and dop853 without dt choose their steps by rtol and atol; for output times without dt the
             other methods take one step from each to the next. An AttSolver brings its own.
         save: ``"all"`` (every output time, or every step of a span), ``"last"``, or k (every k-th of these).
@@ -171,9 +173,23 @@ def _choose(
         if backend == "native":
             raise ValueError(f"the native backend {obstacle}")
         return "eager"
-    if backend not in ("eager", "compile"):
-        raise ValueError(f"backend is auto, eager, compile or native; got {backend!r}")
+    if backend == "triton":
+        obstacle = _triton.obstacle(method, rhs, y0) or _gradient(method, y0, flat)
+        if obstacle is not None:
+            raise ValueError(f"the triton backend {obstacle}")
+    elif backend not in ("eager", "compile"):
+        raise ValueError(f"backend is auto, eager, compile, native or triton; got {backend!r}")
     return backend
+
+
+def _gradient(method: Method, y0: torch.Tensor, flat: torch.Tensor | None) -> str | None:
+    """That a gradient is asked for, of which the fused engines know nothing, or None."""
+    if torch.is_grad_enabled():
+        network: Any = method.corrected
+        trained = isinstance(network, torch.nn.Module) and any(p.requires_grad for p in network.parameters())
+        if y0.requires_grad or (flat is not None and flat.requires_grad) or trained:
+            return "has no gradient; use backend='eager', or torch.no_grad() where none is wanted"
+    return None
 
 
 def _obstacle(method: Method, rhs: ComponentwiseRHS | None, y0: torch.Tensor, flat: torch.Tensor | None) -> str | None:
@@ -184,11 +200,9 @@ def _obstacle(method: Method, rhs: ComponentwiseRHS | None, y0: torch.Tensor, fl
         return "compiles component-wise right-hand sides only; write f(t, x, p, m) under @attsolver.rhs"
     if y0.device.type != "cpu":
         return f"runs on the CPU; y0 is on {y0.device}"
-    if torch.is_grad_enabled():
-        network: Any = method.corrected
-        trained = isinstance(network, torch.nn.Module) and any(p.requires_grad for p in network.parameters())
-        if y0.requires_grad or (flat is not None and flat.requires_grad) or trained:
-            return "has no gradient; use backend='eager', or torch.no_grad() where none is wanted"
+    gradient = _gradient(method, y0, flat)
+    if gradient is not None:
+        return gradient
     if not installed():
         return "needs numba: pip install 'attsolver[native]'"
     return None
@@ -229,12 +243,18 @@ def _fixed(
 ) -> Solution:
     nfev = grid.steps * method.evaluations + (method.name == "leapfrog")
     times = torch.from_numpy(grid.times.copy()).to(y0.device)  # a grid is kept for the next solve
-    if backend == "native" and rhs is not None:
+    if backend in ("native", "triton") and rhs is not None:
         single = y0.ndim == 1
         batch = (y0[None] if single else y0).detach().contiguous()
-        y, status, outside = run_fixed(
-            rhs, flat, method, batch, grid, max_norm=max_norm, fallback=out_of_domain == "fallback"
-        )
+        y: torch.Tensor
+        status: torch.Tensor | None
+        outside: torch.Tensor | None = None
+        if backend == "triton":
+            y, status = _triton.run_fixed(rhs, flat, method, batch, grid, max_norm=max_norm)
+        else:
+            y, status, outside = run_fixed(
+                rhs, flat, method, batch, grid, max_norm=max_norm, fallback=out_of_domain == "fallback"
+            )
         if not single:
             return Solution(times, y.transpose(0, 1), status, nfev, outside, f)
         first = (None if x is None else x[0] for x in (status, outside))
