@@ -19,6 +19,7 @@ from workspace import Package, packages  # noqa: E402
 
 project = "Sail"
 author = "The Sail maintainers"
+copyright = f"2026, {author}"  # noqa: A001 - Sphinx's name for it
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 if os.environ.get("SAIL_DOCS_ONLINE"):  # torch's inventory is on the network; without it links to torch are plain text
     extensions.append("sphinx.ext.intersphinx")
@@ -77,8 +78,14 @@ def package_pages(package: Package) -> dict[str, str]:
 
 def packages_index() -> str:
     """Return the index of the packages, from their own descriptions."""
-    rows = [f"| [{p.folder}]({p.folder}.md) | {p.pyproject['project']['description']} |" for p in packages().values()]
-    table = "\n".join(["| package | what it is |", "|---|---|", *rows])
+    rows = []
+    for folder, package in packages().items():
+        links = [f"[mathematics](../concepts/{folder}.md)", f"[API]({folder}/api.md)", f"[changes]({folder}/changes.md)"]
+        if (DOCS / "claims" / f"{folder}.md").exists():
+            links.insert(2, f"[claims](../claims/{folder}.md)")
+        what = package.pyproject["project"]["description"]
+        rows.append(f"| [{folder}]({folder}.md) | {what} | {', '.join(links)} |")
+    table = "\n".join(["| package | what it is | its other pages |", "|---|---|---|", *rows])
     return f"# Packages\n\n{table}\n\n```{{toctree}}\n:hidden:\n:glob:\n\n*\n```\n"
 
 
@@ -138,7 +145,7 @@ def write_package_pages(*_: object) -> None:
 def mathml(formula: str, *, block: bool) -> str:
     """Return MathML; the converter has no delimiters of a fixed size, so they grow with what is inside."""
     grown = re.sub(r"\\[Bb]igg?\)", r"\\right)", re.sub(r"\\[Bb]igg?\(", r"\\left(", formula))
-    return tex2mathml(grown, as_block=block)
+    return tex2mathml(grown, as_block=block).replace("<mo>‖</mo>", '<mo stretchy="false">‖</mo>')
 
 
 def inline_math(writer: Any, node: Any) -> None:
