@@ -406,7 +406,9 @@ def newcomer(session: nox.Session) -> None:
     """Time environment, install line and first example of each README for docs/newcomer.md; `-- NAME` chooses."""
     results = ROOT / "benchmarks" / "results" / "newcomer.jsonl"
     folder = wheels()["sail-core"].parent
-    session.run("python", "tools/newcomer.py", str(folder), str(pins()), str(results), *session.posargs, env=ENVIRONMENT)
+    session.run(
+        "python", "tools/newcomer.py", str(folder), str(pins()), str(results), *session.posargs, env=ENVIRONMENT
+    )
 
 
 @nox.session(default=False)
@@ -419,7 +421,7 @@ def lock(session: nox.Session) -> None:
 @nox.session(default=False)
 @nox.parametrize("package", [folder for folder, package in PACKAGES.items() if package.siblings(extras=True)])
 def prior(session: nox.Session, package: str) -> None:
-    """The newest published wheel of a dependant against the siblings built here; `-- --find-links DIR` adds an index."""
+    """The newest published wheel of a dependant against the siblings built here; `-- --find-links DIR` adds a place."""
     install(session, *group("wheel"))
     folder = wheels()[package].parent
     session.run("python", "tools/prior.py", package, str(folder), str(pins()), *session.posargs, env=ENVIRONMENT)
@@ -429,7 +431,9 @@ def to_release(package: Package) -> Path:
     """Copy what git tracks of a package, with the README that an index page needs."""
     copy = WORK / "release" / package.folder
     shutil.rmtree(copy, ignore_errors=True)
-    listed = subprocess.run(["git", "ls-files", "-z", "."], cwd=package.path, check=True, capture_output=True, text=True)
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "."], cwd=package.path, check=True, capture_output=True, text=True
+    )
     for name in filter(None, listed.stdout.split("\0")):
         target = copy / name
         target.parent.mkdir(parents=True, exist_ok=True)

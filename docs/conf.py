@@ -19,7 +19,7 @@ from workspace import Package, packages  # noqa: E402
 
 project = "Sail"
 author = "The Sail maintainers"
-copyright = f"2026, {author}"  # noqa: A001 - Sphinx's name for it
+copyright = f"2026, {author}"
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 if os.environ.get("SAIL_DOCS_ONLINE"):  # torch's inventory is on the network; without it links to torch are plain text
     extensions.append("sphinx.ext.intersphinx")
@@ -80,7 +80,11 @@ def packages_index() -> str:
     """Return the index of the packages, from their own descriptions."""
     rows = []
     for folder, package in packages().items():
-        links = [f"[mathematics](../concepts/{folder}.md)", f"[API]({folder}/api.md)", f"[changes]({folder}/changes.md)"]
+        links = [
+            f"[mathematics](../concepts/{folder}.md)",
+            f"[API]({folder}/api.md)",
+            f"[changes]({folder}/changes.md)",
+        ]
         if (DOCS / "claims" / f"{folder}.md").exists():
             links.insert(2, f"[claims](../claims/{folder}.md)")
         what = package.pyproject["project"]["description"]
@@ -110,7 +114,7 @@ def newcomer_page() -> str:
     path = DOCS.parent / "benchmarks" / "results" / "newcomer.jsonl"
     rows = {row["package"]: row for row in map(json.loads, path.read_text(encoding="utf-8").splitlines())}
     table = [
-        "| package | install line | environment, s | install, s | example, s | distributions | MB without torch | load |",
+        "| package | install line | environment, s | install, s | example, s | distributions | MB, no torch | load |",
         "|---|---|---|---|---|---|---|---|",
         *(
             f"| [{name}](packages/{name}.md) | `{row['install']}` | {row['environment_s']} | {row['install_s']} | "
@@ -119,9 +123,9 @@ def newcomer_page() -> str:
         ),
     ]
     told = (
-        "From nothing to the first example of each README: a new environment, the install line, the first Python block, "
-        "each in seconds by the clock. `nox -s newcomer` measures: with `uv venv` and `uv pip install`, our packages from "
-        "wheels built here, the versions of `uv.lock`, all others from a cache that already held them, so that no "
+        "From nothing to the first example of each README: a new environment, the install line, the first Python "
+        "block, each in seconds by the clock. `nox -s newcomer` measures, with `uv venv` and `uv pip install`: ours "
+        "from wheels built here, the versions of `uv.lock`, all others from a cache that already held them, so that no "
         "download is in these numbers. The example is the first Python process of its environment, which also compiles "
         "what it imports. *Load* is the load average of a machine with two cores when a package's steps began: above 2 "
         "the numbers are too high. Size leaves out torch and the GPU libraries that its wheel brings."

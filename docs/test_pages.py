@@ -1,4 +1,4 @@
-"""Every block of the guides runs, in order, in a folder of its own; the built site is whole and has every public name."""
+"""Every block of the guides runs, in order, in a folder of its own; the built site is whole and finds every name."""
 
 import json
 import os
@@ -57,7 +57,7 @@ class Page(HTMLParser):
         self.targets, self.places = [], set()
         self.feed(path.read_text(encoding="utf-8"))
 
-    def handle_starttag(self, tag, attrs):
+    def handle_starttag(self, tag, attrs):  # noqa: D102 - the parser's own
         found = dict(attrs)
         self.places |= {found.get("id"), found.get("name")}
         if tag != "link" or found.get("rel") == "stylesheet":
@@ -93,7 +93,9 @@ def test_no_link_within_the_site_is_dead():
 
 def test_a_dead_link_is_seen(tmp_path):
     (tmp_path / "a.html").write_text('<p id="here"><a href="#here">1</a><a href="#gone">2</a><img src="no.svg"></p>')
-    (tmp_path / "b.html").write_text('<a href="a.html#here">1</a><a href="https://x.example/y">2</a><a href="c.html"></a>')
+    (tmp_path / "b.html").write_text(
+        '<a href="a.html#here">1</a><a href="https://x.example/y">2</a><a href="c.html"></a>'
+    )
     assert sorted(dead_links(tmp_path)) == ["a.html -> #gone", "a.html -> no.svg", "b.html -> c.html"]
 
 
@@ -131,7 +133,12 @@ def test_every_package_has_its_pages():
     from workspace import packages
 
     for folder in packages():
-        for page in (f"packages/{folder}", f"packages/{folder}/api", f"packages/{folder}/changes", f"concepts/{folder}"):
+        for page in (
+            f"packages/{folder}",
+            f"packages/{folder}/api",
+            f"packages/{folder}/changes",
+            f"concepts/{folder}",
+        ):
             assert (SITE / f"{page}.html").is_file(), page
         concept = (SITE / "concepts" / f"{folder}.html").read_text(encoding="utf-8")
         assert "<math" in concept

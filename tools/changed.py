@@ -21,7 +21,7 @@ def affected(paths: list[str]) -> list[str]:
 
 
 def changed_paths(base: str, root: Path = ROOT) -> list[str] | None:
-    """Return the paths that differ since the branch left `base`, a moved file as both; None for a base not known here."""
+    """Return the paths that differ since the branch left `base`, a moved file as two; None for an unknown base."""
     known = subprocess.run(["git", "cat-file", "-e", f"{base}^{{commit}}"], cwd=root, capture_output=True)
     if known.returncode:
         return None

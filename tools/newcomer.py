@@ -1,7 +1,7 @@
 """Time a newcomer's first steps with each package: an environment, the README's install line, its first example.
 
-Run as `python tools/newcomer.py WHEELS CONSTRAINTS RESULTS [PACKAGE...]` with uv in the environment variable UV; a row a
-package is appended to RESULTS, which docs/newcomer.md shows.
+Run as `python tools/newcomer.py WHEELS CONSTRAINTS RESULTS [PACKAGE...]` with uv in the environment variable UV; a row
+for each package is appended to RESULTS, which docs/newcomer.md shows.
 """
 
 import json

@@ -59,7 +59,7 @@ def prior(dist: str, siblings: Mapping[str, Path], constraints: Path, place: Pat
     published = fetch(dist, version, place, *options)
     left = outside(published, siblings)
     if left:
-        return f"{dist} {version} asks for {', '.join(left)}; what was built here is outside, so it keeps the older ones"
+        return f"{dist} {version} asks for {', '.join(left)}; what was built here is outside: it keeps the older"
     readme = str(published.metadata.get_payload())
     extras = install_line(dist, readme).removeprefix(dist)
     new = place / "siblings.txt"

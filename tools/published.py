@@ -15,9 +15,7 @@ from workspace import RELEASED, Package, canonical, packages
 
 def uv(*arguments: str | Path, cwd: Path, text: str = "") -> subprocess.CompletedProcess[str]:
     """Run uv from a place outside the workspace, whose sources would answer instead of an index."""
-    return subprocess.run(
-        [os.environ.get("UV", "uv"), *arguments], cwd=cwd, input=text, capture_output=True, text=True
-    )
+    return subprocess.run([os.environ.get("UV", "uv"), *arguments], cwd=cwd, input=text, capture_output=True, text=True)
 
 
 def newest(requirement: str, *options: str) -> str | None:
@@ -35,8 +33,9 @@ def newest(requirement: str, *options: str) -> str | None:
         done = uv(*ask, *options, "-", cwd=Path(place), text=requirement)
     if done.returncode == 0:
         return re.findall(r"==([^\s;]+)", done.stdout)[0]
-    missing = re.search(r"was not found in the|there (?:is|are) no versions? of|only .* (?:is|are) available", done.stderr)
-    if missing is None or "etwork" in done.stderr:
+    missing = re.search(r"was not found in the|there (is|are) no versions? of|only .* (is|are) available", done.stderr)
+    unasked = re.search(r"network was disabled|could not be queried", done.stderr)
+    if missing is None or unasked:
         raise RuntimeError(f"uv could not look for {requirement}:\n{done.stderr}")
     return None
 

@@ -1,6 +1,6 @@
 """Write into each README the table of versions that the package is tested with. Run as `python tools/tested.py`.
 
-The floor is that of pyproject.toml, which `nox -s lowest` installs; the newest is that of uv.lock, which `nox` installs.
+The floor is that of pyproject.toml, which `nox -s lowest` installs; the newest is that of uv.lock, which `nox` takes.
 """
 
 import re
@@ -43,4 +43,4 @@ if __name__ == "__main__":
         readme = path.read_text(encoding="utf-8")
         if not TABLE.search(readme):
             raise SystemExit(f"{path} has no table that begins with {HEAD.splitlines()[0]!r}")
-        path.write_text(TABLE.sub(lambda _, text=table(member): text, readme), encoding="utf-8")
+        path.write_text(TABLE.sub(table(member), readme), encoding="utf-8")

@@ -79,7 +79,7 @@ def test_a_dependant_waits_for_what_it_needs(tmp_path, index):
 
 
 def test_a_release_that_comes_too_early_says_what_to_release_first(index, capsys):
-    folder, options = index
+    _, options = index
     with pytest.raises(SystemExit, match=r"sail-core>=0.1,<0.2, which no index offers yet. Release that first"):
         main("dia-attention-v0.1.0", *options)
     main("sail-core-v0.1.0", *options)
@@ -105,7 +105,8 @@ def test_workflows_pin_actions_and_put_no_expression_into_a_shell(path):
 
 def test_the_job_with_credentials_builds_nothing():
     text = (ROOT / ".github" / "workflows" / "release.yml").read_text(encoding="utf-8")
-    jobs = dict(re.findall(r"^  (\w+):\n(.*?)(?=^  \w+:\n|\Z)", text.partition("\njobs:\n")[2], re.MULTILINE | re.DOTALL))
+    body = text.partition("\njobs:\n")[2]
+    jobs = dict(re.findall(r"^  (\w+):\n(.*?)(?=^  \w+:\n|\Z)", body, re.MULTILINE | re.DOTALL))
     assert set(jobs) == {"build", "publish", "announce"}
     assert "id-token" not in jobs["build"]
     assert ": write" not in jobs["build"]
