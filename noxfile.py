@@ -192,7 +192,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def tools(session: nox.Session) -> None:
     """The tests of tools/ and of the pytest plugin."""
-    install(session, str(wheels()["testkit"]), *group("tools"))
+    install(session, built(PACKAGES["sail-core"], "[report]"), str(wheels()["testkit"]), *group("tools"))
     session.run(
         "python", "-P", "-m", "pytest", "tools/tests", "shared/testkit/tests", *session.posargs, env=ENVIRONMENT
     )

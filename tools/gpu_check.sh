@@ -43,9 +43,18 @@ for package in packages/${only:-*}; do
   grep -rlq 'mark\.gpu' "$package/tests" || continue
   step "test-${package#*/}" python3 -m pytest -p sail_testkit -m gpu -q "$package/tests"
 done
+# Reads and writes out of bounds, in the smallest of those tests. Where the tool is missing, as in many images, it is said.
+sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sanitizer 2>/dev/null)
+for tests in packages/${only:-*}/tests; do
+  grep -rlq 'id="small"' "$tests" || continue
+  name=sanitizer-$(basename "$(dirname "$tests")")
+  if [ -z "$sanitizer" ]; then echo "$name: not run, compute-sanitizer is not on this machine"; continue; fi
+  step "$name" "$sanitizer" --tool memcheck --error-exitcode 9 \
+    python3 -m pytest -p sail_testkit -m gpu -k small -q "$tests"
+done
 for package in packages/${only:-*}; do
   for script in "$package"/benchmarks/bench_*.py; do
-    [ -e "$script" ] || continue
+    grep -q '"cuda"\|bench.__main__' "$script" || continue  # the others are of the CPU alone
     name=${package#*/}
     step "bench-$name-$(basename "$script" .py)" python3 "$script" --device cuda --out "$out/$name.jsonl"
   done

@@ -50,8 +50,8 @@ def test_the_benchmark_file_appends_rows_that_report_and_check_read(tmp_path, ca
     )
     assert done.returncode == 0, done.stderr
     rows = read_rows(out)
-    cases = [("se", "sail_core"), ("se", "timm")]
-    cases += [("se_res_relu", impl) for impl in ("sail_core", "timm", "timm_inplace")]
+    cases = [("se", impl) for impl in ("sail_core", "timm", "torchvision")]
+    cases += [("se_res_relu", impl) for impl in ("sail_core", "timm", "timm_inplace", "torchvision")]
     expected = {(*case, layout) for case in cases for layout in ("nchw", "nhwc")}
     assert {(row["op"], row["impl"], row["layout"]) for row in rows} == expected
     assert all(row["correct"] and row["threads"] == 1 for row in rows)

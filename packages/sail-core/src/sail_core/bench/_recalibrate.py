@@ -31,8 +31,8 @@ _TOLERANCE = {"float32": 1e-5, "bfloat16": 1e-2}
 _MODEL_PASSES: dict[Op, int] = {"se": 7, "se_res_relu": 10}
 
 
-class _Timm(nn.Module):
-    """timm's module, then an addition and a ReLU; ``inplace`` as timm's own residual blocks write these two."""
+class _Peer(nn.Module):
+    """A peer's module, then an addition and a ReLU; ``inplace`` as timm's own residual blocks write these two."""
 
     def __init__(self, se: nn.Module, *, inplace: bool) -> None:
         super().__init__()
@@ -71,10 +71,25 @@ def _modules(op: Op, channels: int, device: str, dtype: torch.dtype) -> dict[str
 
     torch.manual_seed(0)
     se = SqueezeExcite(channels)
-    modules = {"sail_core": _Ours(se), "timm": _Timm(se, inplace=False)}
+    modules = {"sail_core": _Ours(se), "timm": _Peer(se, inplace=False)}
     if op == "se_res_relu":
-        modules["timm_inplace"] = _Timm(se, inplace=True)
+        modules["timm_inplace"] = _Peer(se, inplace=True)
     return {name: module.to(device, dtype) for name, module in modules.items()}
+
+
+def _more_peers(timm: nn.Module, device: str, *, compiled: bool) -> dict[str, nn.Module]:
+    """The module of torchvision with timm's weights, and timm's compiled; compiling takes seconds a case."""
+    with needs("sail-core", "bench"):
+        from torchvision.ops import SqueezeExcitation  # type: ignore[import-untyped]
+
+    theirs: Any = timm.se
+    other = SqueezeExcitation(theirs.fc1.in_channels, theirs.fc1.out_channels)
+    other.fc1, other.fc2 = copy.deepcopy(theirs.fc1), copy.deepcopy(theirs.fc2)
+    modules: dict[str, nn.Module] = {"torchvision": _Peer(other, inplace=False).to(device)}
+    if compiled:
+        torch.compiler.reset()  # otherwise the ninth shape runs eagerly
+        modules["compiled"] = torch.compile(timm)  # type: ignore[assignment]
+    return modules
 
 
 def _step(module: nn.Module, x: Tensor, residual: Tensor | None, g: Tensor) -> tuple[Tensor | None, ...]:
@@ -94,18 +109,22 @@ def _inputs(op: Op, shape: Sequence[int], layout: str, device: str, dtype: torch
 
 
 def recalibrate_rows(*, device: Device, quick: bool = False) -> Iterator[list[Row]]:
-    """Compare with timm's SqueezeExcite in eager mode, forward and backward, case by case.
+    """Compare with timm's and torchvision's modules and with timm's compiled, forward and backward, case by case.
 
     Args:
         device: ``"cpu"`` or ``"cuda"``.
-        quick: Only the smallest shape, for a few milliseconds.
+        quick: Only the smallest shape, for a few milliseconds, and nothing compiled.
 
     Yields:
         The rows of one case.
     """
     with needs("sail-core", "bench"):
         import timm
+        import torchvision  # type: ignore[import-untyped]
     from sail_core import __version__
+
+    versions = {"sail_core": __version__, "torchvision": torchvision.__version__, "compiled": torch.__version__}
+    versions |= dict.fromkeys(("timm", "timm_inplace"), timm.__version__)
 
     shapes = _SHAPES[device][-1:] if quick else _SHAPES[device]
     for dtype_name in _DTYPES[device]:
@@ -115,6 +134,7 @@ def recalibrate_rows(*, device: Device, quick: bool = False) -> Iterator[list[Ro
                 modules = _modules(op, shape[1], device, dtype)
                 exact = copy.deepcopy(modules["timm"]).double()
                 for layout in LAYOUTS:
+                    modules |= _more_peers(modules["timm"], device, compiled=not quick)
                     size = torch.Size(shape).numel() * dtype.itemsize
                     yield compare(
                         op,
@@ -127,7 +147,7 @@ def recalibrate_rows(*, device: Device, quick: bool = False) -> Iterator[list[Ro
                         dtype=dtype_name,
                         layout=layout,
                         device=device,
-                        versions={name: __version__ if name == "sail_core" else timm.__version__ for name in modules},
+                        versions=versions,
                         model_bytes=_MODEL_PASSES[op] * size,
                         seconds=0.02 if quick else 1.0,
                     )
