@@ -185,9 +185,9 @@ def mathematics(_app: object, _what: str, _name: str, _of: object, _options: obj
     lines[:] = ("\n\n".join(kept) + fields).split("\n")
 
 
-def uninteresting(_app: object, _what: str, name: str, _of: object, _skip: bool, _options: object) -> bool | None:
-    """Leave out what a class inherits from its host's base for printing."""
-    return True if name == "extra_repr" else None
+def uninteresting(_app: object, _what: str, name: str, of: object, _skip: bool, _options: object) -> bool | None:
+    """Leave out what a class has for printing, and the fields of a named tuple, which its docstring lists already."""
+    return True if name == "extra_repr" or str(of.__doc__).startswith("Alias for field number") else None
 
 
 def setup(app: Any) -> None:
