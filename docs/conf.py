@@ -94,19 +94,37 @@ def packages_index() -> str:
 
 
 def matrix_page() -> str:
-    """Return the table of `nox -t matrix`: the newest run of each package, Python and torch."""
+    """Return the results of `nox -t matrix`: the newest run of each package, Python and torch, in short and in full."""
     path = DOCS.parent / "benchmarks" / "results" / "matrix.jsonl"
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     cells = {(row["package"], row["python"], row["torch"]): row for row in rows}
-    table = ["| package | Python | torch | tests | failed | skipped | seconds |", "|---|---|---|---|---|---|---|"]
+    pairs = sorted({(python, torch) for _, python, torch in cells})
+    short = [
+        "| package | " + " | ".join(f"{python}, {torch}" for python, torch in pairs) + " |",
+        "|---" * len(pairs) + "|---|",
+    ]
+    for name in packages():
+        found = [cells.get((name, *pair)) for pair in pairs]
+        short.append(f"| {name} | " + " | ".join("not run" if row is None else outcome(row) for row in found) + " |")
+    full = ["| package | Python | torch | tests | failed | skipped | seconds |", "|---|---|---|---|---|---|---|"]
     for (package, python, torch), row in sorted(cells.items()):
         version = row["versions"].get("torch", torch)
         failed = row["failures"] + row["errors"]
-        table.append(
+        full.append(
             f"| {package} | {python} | {version} | {row['tests']} | {failed} | {row['skipped']} | {row['seconds']} |"
         )
-    told = "Runs of `nox -t matrix`, resolved freely, against built wheels. A pair that is not listed was not run."
-    return f"# Tested versions\n\n{told}\n\n" + "\n".join(table) + "\n"
+    told = (
+        "Runs of `nox -t matrix`, resolved freely, against built wheels: tests that passed, by Python and torch. The "
+        "floors and the versions of the lock stand in each package's README."
+    )
+    return "\n".join(["# Tested versions", "", told, "", *short, "", "## In full", "", *full, ""])
+
+
+def outcome(row: dict[str, Any]) -> str:
+    """Return a run in a few words: how many tests passed, and what else there was."""
+    others = {"failed": row["failures"] + row["errors"], "skipped": row["skipped"]}
+    passed = row["tests"] - sum(others.values())
+    return ", ".join([str(passed), *(f"{count} {name}" for name, count in others.items() if count)])
 
 
 def newcomer_page() -> str:
@@ -114,21 +132,23 @@ def newcomer_page() -> str:
     path = DOCS.parent / "benchmarks" / "results" / "newcomer.jsonl"
     rows = {row["package"]: row for row in map(json.loads, path.read_text(encoding="utf-8").splitlines())}
     table = [
-        "| package | install line | environment, s | install, s | example, s | distributions | MB, no torch | load |",
+        "| package | install line | environment | install | example | distributions | MB, no torch | load |",
         "|---|---|---|---|---|---|---|---|",
         *(
-            f"| [{name}](packages/{name}.md) | `{row['install']}` | {row['environment_s']} | {row['install_s']} | "
-            f"{row['example_s']} | {row['distributions']} | {row['megabytes_without_torch']} | {row['load']} |"
+            f"| [{name}](packages/{name}.md) | `{row['install']}` | {row['environment_s']} | "
+            f"{row['install_s']} ({row['install_processor_s']}) | {row['example_s']} ({row['example_processor_s']}) | "
+            f"{row['distributions']} | {row['megabytes_without_torch']} | {row['load']} |"
             for name, row in sorted(rows.items())
         ),
     ]
     told = (
         "From nothing to the first example of each README: a new environment, the install line, the first Python "
-        "block, each in seconds by the clock. `nox -s newcomer` measures, with `uv venv` and `uv pip install`: ours "
-        "from wheels built here, the versions of `uv.lock`, all others from a cache that already held them, so that no "
-        "download is in these numbers. The example is the first Python process of its environment, which also compiles "
-        "what it imports. *Load* is the load average of a machine with two cores when a package's steps began: above 2 "
-        "the numbers are too high. Size leaves out torch and the GPU libraries that its wheel brings."
+        "block, each in seconds by the clock, in brackets the seconds of a processor. `nox -s newcomer` measures, with "
+        "`uv venv` and `uv pip install`: ours from wheels built here, versions of `uv.lock`, all others from a cache "
+        "that already held them, so that no download is in these numbers. The example is the first Python process of "
+        "its environment, which also compiles what it imports. *Load* is the load average of a machine with two cores "
+        "when a package's steps began: above 2, the seconds by the clock are too high. Size leaves out torch and the "
+        "GPU libraries that its wheel brings."
     )
     return f"# The first minutes\n\n{told}\n\n" + "\n".join(table) + "\n"
 
