@@ -71,7 +71,12 @@ def peak_resident(call: Call) -> int | None:
         >>> found is None or 2**24 < found < 2**26
         True
     """
-    return max(_child(call) for _ in range(3)) if sys.platform.startswith("linux") else None
+    if not sys.platform.startswith("linux"):
+        return None
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:  # glibc: otherwise the call fills what was freed before, and that is resident already
+        trim(0)
+    return max(_child(call) for _ in range(3))
 
 
 def _child(call: Call) -> int:
@@ -92,9 +97,6 @@ def _child(call: Call) -> int:
 def _grow(call: Call, send: Connection) -> None:
     import resource  # not on Windows
 
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:  # glibc: otherwise the call fills what was freed before, and that is resident already
-        trim(0)
     before = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
     call()
     send.send(max(0, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before))
