@@ -26,6 +26,7 @@ if sys.version_info < (3, 11):  # noqa: UP036 - older Pythons do reach this line
 ROOT = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT / "tools"))
 
+from release import index_page  # noqa: E402
 from workspace import RELEASED, Package, canonical, closure, packages  # noqa: E402
 
 nox.needs_version = ">=2025.5"
@@ -401,10 +402,44 @@ def docs(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def newcomer(session: nox.Session) -> None:
+    """Time environment, install line and first example of each README for docs/newcomer.md; `-- NAME` chooses."""
+    results = ROOT / "benchmarks" / "results" / "newcomer.jsonl"
+    folder = wheels()["sail-core"].parent
+    session.run(
+        "python", "tools/newcomer.py", str(folder), str(pins()), str(results), *session.posargs, env=ENVIRONMENT
+    )
+
+
+@nox.session(default=False)
 def lock(session: nox.Session) -> None:
     """Write uv.lock anew in its index-neutral form, keeping every version; `-- --upgrade` moves them."""
     session.run("uv", "lock", *session.posargs, external=True)
     session.run("python", "tools/lockform.py", "uv.lock")
+
+
+@nox.session(default=False)
+@nox.parametrize("package", [folder for folder, package in PACKAGES.items() if package.siblings(extras=True)])
+def prior(session: nox.Session, package: str) -> None:
+    """The newest published wheel of a dependant against the siblings built here; `-- --find-links DIR` adds a place."""
+    install(session, *group("wheel"))
+    folder = wheels()[package].parent
+    session.run("python", "tools/prior.py", package, str(folder), str(pins()), *session.posargs, env=ENVIRONMENT)
+
+
+def to_release(package: Package) -> Path:
+    """Copy what git tracks of a package, with the README that an index page needs."""
+    copy = WORK / "release" / package.folder
+    shutil.rmtree(copy, ignore_errors=True)
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "."], cwd=package.path, check=True, capture_output=True, text=True
+    )
+    for name in filter(None, listed.stdout.split("\0")):
+        target = copy / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(package.path / name, target)
+    (copy / "README.md").write_text(index_page(package), encoding="utf-8")
+    return copy
 
 
 @nox.session(default=False)
@@ -416,7 +451,7 @@ def release_check(session: nox.Session) -> None:
     for tag in session.posargs or [f"{package.dist}-v{package.version}" for package in PACKAGES.values()]:
         session.run("python", "tools/release.py", tag, env=ENVIRONMENT)
         package = next(p for p in PACKAGES.values() if tag == f"{p.dist}-v{p.version}")
-        uv("build", "--quiet", "--no-sources", "--build-constraints", pins(), "--out-dir", out, package.path)
+        uv("build", "--quiet", "--no-sources", "--build-constraints", pins(), "--out-dir", out, to_release(package))
         released = next(out.glob(f"{package.dist.replace('-', '_')}-*.whl"))
         python = environment(f"release-{package.folder}", built(package), *group("wheel"))
         uv("pip", "install", "--quiet", "--python", python, "--no-deps", "--reinstall", released)

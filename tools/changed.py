@@ -1,12 +1,13 @@
 """Print, as a JSON list, the packages that a change since BASE can affect. Run as `python tools/changed.py BASE`.
 
 A change inside packages/X affects X and its dependants; a change anywhere else (the lock, the test kit, a workflow)
-affects every package.
+affects every package, and so does a BASE that is not known here, such as that of a branch's first push.
 """
 
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 from workspace import ROOT, dependants, packages
 
@@ -19,7 +20,16 @@ def affected(paths: list[str]) -> list[str]:
     return sorted(known if elsewhere else dependants(touched))
 
 
+def changed_paths(base: str, root: Path = ROOT) -> list[str] | None:
+    """Return the paths that differ since the branch left `base`, a moved file as two; None for an unknown base."""
+    known = subprocess.run(["git", "cat-file", "-e", f"{base}^{{commit}}"], cwd=root, capture_output=True)
+    if known.returncode:
+        return None
+    command = ["git", "diff", "--name-only", "--no-renames", "-z", f"{base}...HEAD"]
+    listed = subprocess.run(command, cwd=root, check=True, capture_output=True, text=True)
+    return [path for path in listed.stdout.split("\0") if path]
+
+
 if __name__ == "__main__":
-    command = ["git", "diff", "--name-only", f"{sys.argv[1]}...HEAD"]
-    listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
-    print(json.dumps(affected(listed.stdout.split())))
+    paths = changed_paths(sys.argv[1])
+    print(json.dumps(sorted(packages()) if paths is None else affected(paths)))

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from workspace import RELEASED, ROOT, Package, closure, packages
@@ -37,23 +38,33 @@ def uv(*arguments: str | Path, cwd: Path) -> str:
     return run(os.environ["UV"], *arguments, cwd=cwd)
 
 
+def write_wheel(
+    folder: Path, dist: str, version: str, *, metadata: str = "", modules: Mapping[str, str] | None = None
+) -> Path:
+    """Write a pure wheel: metadata is what follows name and version in METADATA, modules are path and text."""
+    name = dist.replace("-", "_")
+    info = f"{name}-{version}.dist-info"
+    files = {
+        **(modules or {}),
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {dist}\nVersion: {version}\n{metadata}",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: fake\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    record = ""
+    for path, text in files.items():
+        digest = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
+        record += f"{path},sha256={digest},{len(text.encode())}\n"
+    target = folder / f"{name}-{version}-py3-none-any.whl"
+    with zipfile.ZipFile(target, "w") as wheel:
+        for path, text in (files | {f"{info}/RECORD": f"{record}{info}/RECORD,,\n"}).items():
+            wheel.writestr(path, text)
+    return target
+
+
 def fake_index(folder: Path) -> Path:
     """Fill a flat index with an empty wheel of version FAKE for every name of ours."""
     folder.mkdir()
     for dist in RELEASED:
-        name = dist.replace("-", "_")
-        info = f"{name}-{FAKE}.dist-info"
-        files = {
-            f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {dist}\nVersion: {FAKE}\n",
-            f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: fake\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-        }
-        record = ""
-        for path, text in files.items():
-            digest = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
-            record += f"{path},sha256={digest},{len(text)}\n"
-        with zipfile.ZipFile(folder / f"{name}-{FAKE}-py3-none-any.whl", "w") as wheel:
-            for path, text in (files | {f"{info}/RECORD": f"{record}{info}/RECORD,,\n"}).items():
-                wheel.writestr(path, text)
+        write_wheel(folder, dist, FAKE)
     return folder
 
 

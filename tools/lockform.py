@@ -1,7 +1,8 @@
 """Rewrite uv.lock so that it names no index: `registry = "wheelhouse"`, and a file name where an address stood.
 
 Hashes, sizes and versions stay, so the lock remains valid (`uv lock --check --no-config`) and serves whatever index or
-mirror a user has. Git and workspace sources are left alone. Run as `python tools/lockform.py [uv.lock]`.
+mirror a user has. Git and workspace sources are left alone. Run as `python tools/lockform.py [uv.lock]`; with `--check`
+before the name nothing is written, and a lock that holds an address, such as a bot's update, is an error.
 """
 
 import re
@@ -35,5 +36,14 @@ def main(path: Path) -> None:
     temporary.replace(path)
 
 
+def check(path: Path) -> None:
+    """Exit with an error, which says how to mend it, where the lock at `path` holds an address."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    found = next((number for number, line in enumerate(lines, 1) if "://" in line), None)
+    if found is not None:
+        sys.exit(f"{path.name} holds an address in line {found}; `nox -s lock` rewrites it in the index-neutral form")
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else "uv.lock"))
+    names = [name for name in sys.argv[1:] if name != "--check"]
+    (check if "--check" in sys.argv else main)(Path(names[0] if names else "uv.lock"))

@@ -3,14 +3,39 @@
 The tag, the static version and the changelog's top entry have to name the same release; the notes are that entry.
 """
 
+import os
+import posixpath
 import re
 import sys
 
-from workspace import packages
+from workspace import Package, packages
 
 ENTRY = re.compile(
     r"^## \[(?P<version>[^\]]+)\] - \d{4}-\d{2}-\d{2}\n(?P<notes>.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL
 )
+
+RELATIVE = re.compile(r"(?P<image>!?)\[(?P<text>[^\]]*)\]\((?!\w+:|#)(?P<target>[^)\s]+)\)")
+
+
+def index_page(package: Package, repository: str | None = None) -> str:
+    """Return a package's README as an index page shows it: there, a relative link leads nowhere.
+
+    Args:
+        package: The package.
+        repository: The address of the repository on its host. None takes the environment variable SAIL_REPOSITORY;
+            without that the README stays as it is.
+    """
+    readme = (package.path / "README.md").read_text(encoding="utf-8")
+    repository = os.environ.get("SAIL_REPOSITORY") if repository is None else repository
+    if not repository:
+        return readme
+
+    def absolute(link: re.Match[str]) -> str:
+        path = posixpath.normpath(posixpath.join("packages", package.folder, link["target"]))
+        kind = "raw" if link["image"] else "blob"
+        return f"{link['image']}[{link['text']}]({repository}/{kind}/{package.dist}-v{package.version}/{path})"
+
+    return RELATIVE.sub(absolute, readme).replace("<this repository>", repository)
 
 
 def notes(tag: str) -> str:

@@ -17,6 +17,19 @@ def canonical(requirement: str) -> str:
     return re.sub(r"[-_.]+", "-", re.split(r"[^A-Za-z0-9._-]", requirement.strip(), maxsplit=1)[0]).lower()
 
 
+def install_line(dist: str, readme: str) -> str:
+    """Return what a README tells a user to install, for example `dia-attention[torchvision]`."""
+    found = re.search(rf"""pip install ["']?({re.escape(dist)}(?:\[[\w,-]+\])?)["']?\s""", readme)
+    if found is None:
+        raise ValueError(f"the README of {dist} has no line `pip install {dist}`")
+    return found[1]
+
+
+def python_blocks(readme: str) -> str:
+    """Return the Python blocks of a README as one script: they run in order."""
+    return "\n".join(re.findall(r"^```python\n(.*?)^```", readme, re.MULTILINE | re.DOTALL))
+
+
 @dataclass(frozen=True)
 class Package:
     """One folder of packages/, named as its users name it."""
@@ -76,11 +89,7 @@ class Package:
     @property
     def install_line(self) -> str:
         """What the README tells a user to install, for example `dia-attention[torchvision]`."""
-        readme = (self.path / "README.md").read_text(encoding="utf-8")
-        found = re.search(rf"""pip install ["']?({re.escape(self.dist)}(?:\[[\w,-]+\])?)["']?\s""", readme)
-        if found is None:
-            raise ValueError(f"packages/{self.folder}/README.md has no line `pip install {self.dist}`")
-        return found[1]
+        return install_line(self.dist, (self.path / "README.md").read_text(encoding="utf-8"))
 
 
 def packages() -> dict[str, Package]:

@@ -7,6 +7,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
+from release import index_page
 from workspace import RELEASED, canonical
 
 SIBLINGS = {  # folder -> the siblings that its requirements and extras may name
@@ -61,7 +62,7 @@ def test_version_is_static_and_the_changelogs_top_entry(package, metadata):
 
 def test_readme_and_licence_travel_with_the_wheel(package, metadata, wheel):
     assert metadata["License-Expression"] == "MIT"
-    assert metadata.get_payload().strip() == (package.path / "README.md").read_text(encoding="utf-8").strip()
+    assert metadata.get_payload().strip() == index_page(package).strip()
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in wheel.namelist())
     assert "MIT License" in (package.path / "LICENSE").read_text(encoding="utf-8")
 

@@ -47,3 +47,14 @@ def test_it_runs_as_a_script(tmp_path):
     (tmp_path / "uv.lock").write_text(TRUE)
     subprocess.run([sys.executable, ROOT / "tools" / "lockform.py"], cwd=tmp_path, check=True)
     assert (tmp_path / "uv.lock").read_text() == neutral(TRUE)
+
+
+@pytest.mark.parametrize(("text", "code"), [(TRUE, 1), (neutral(TRUE), 0)], ids=["a bot's lock", "ours"])
+def test_a_lock_that_holds_an_address_is_refused_and_left_as_it_is(tmp_path, text, code):
+    lock = tmp_path / "uv.lock"
+    lock.write_text(text)
+    command = [sys.executable, ROOT / "tools" / "lockform.py", "--check", lock]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == code
+    assert ("uv.lock holds an address in line 2; `nox -s lock` rewrites it" in done.stderr) == bool(code)
+    assert lock.read_text() == text

@@ -3,7 +3,7 @@ import subprocess
 import sys
 
 import pytest
-from changed import affected
+from changed import affected, changed_paths
 from release import notes
 from workspace import ROOT, Package, canonical, closure, packages
 
@@ -26,6 +26,28 @@ def test_changed_prints_the_list_of_a_git_range(tmp_path):
     command = [sys.executable, ROOT / "tools" / "changed.py", "HEAD"]
     done = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True)
     assert json.loads(done.stdout) == []
+
+
+def test_a_base_that_is_not_known_affects_everything(tmp_path):
+    command = [sys.executable, ROOT / "tools" / "changed.py", "0" * 40]
+    done = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True)
+    assert json.loads(done.stdout) == sorted(packages())
+
+
+def test_a_moved_file_and_odd_names_are_seen(tmp_path):
+    def git(*words):
+        who = ["-c", "user.name=x", "-c", "user.email=x@example.invalid"]
+        subprocess.run(["git", *who, *words], cwd=tmp_path, check=True, capture_output=True)
+
+    (tmp_path / "packages" / "a").mkdir(parents=True)
+    (tmp_path / "packages" / "a" / "moved here.py").write_text("same\n" * 50)
+    git("init", "--quiet")
+    git("add", ".")
+    git("commit", "-m", "before")
+    (tmp_path / "packages" / "b").mkdir()
+    git("mv", "packages/a/moved here.py", "packages/b/é.py")
+    git("commit", "-m", "after")
+    assert changed_paths("HEAD~1", tmp_path) == ["packages/a/moved here.py", "packages/b/é.py"]
 
 
 def test_a_closure_follows_extras_only_when_asked():
