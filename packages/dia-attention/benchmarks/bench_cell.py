@@ -6,7 +6,8 @@ inputs and weights, the weights stored that way, and a pointwise end with one si
 `compiled`, at one batch size, is ours under torch.compile, its `first_us` includes the compilation. Everything, with
 the gradients of inputs and weights, is held against `functional.dia_cell` in float64. Operation ``cell_share`` is a
 training step of ResNet-164 with DIA, and its ``cells`` the 54 advances of the three cells in it, forward and backward:
-the ratio is their share of the step. The package keeps its own form until these rows show that another one wins.
+the ratio is their share of the step. On a CPU the merged form takes 0.99 of the time forward and 1.11 with backward
+(geometric means of 16 shapes), compiled 0.97 and 1.01, and all cells 2.1 % of a step: the package keeps its own form.
 """
 
 import argparse
