@@ -1,6 +1,7 @@
 """How time and memory grow with size: exponents from the rows of `growth_*`, a table and a figure for each package."""
 
 import math
+import textwrap
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 from sail_core.report import figure_style
 
 Row = dict[str, Any]
@@ -94,8 +96,11 @@ def draw(series: list[Growth], path: Path) -> bool:
                     markersize=4,
                     label="peak (MB)",
                 )
-            axes.set_title(one.name, fontsize=9, wrap=True)
+            axes.set_title(textwrap.fill(one.name, 44), fontsize=9)
             axes.set_xlabel(one.unit)
+            for axis in (axes.xaxis, axes.yaxis):
+                axis.set_major_locator(LogLocator(numticks=6))
+                axis.set_minor_formatter(NullFormatter())
             axes.legend(fontsize=8)
         for axes in list(panels):
             axes.set_visible(False)

@@ -44,11 +44,20 @@ def standings(rows: list[dict[str, Any]]) -> str:
     return " | ".join("<br>".join(found) or "-" for found in lines)
 
 
+def goal_table(results: list[GoalResult]) -> str:
+    """Markdown: each goal with what was measured, and why where it is not met."""
+    lines = ["| goal | status | measured | bound | why |", "| --- | --- | --- | --- | --- |"]
+    for one in results:
+        value = "null" if one.value is None else f"{one.value:,.4g}"
+        why = "; ".join(part for part in (one.note, one.reason if one.status != "met" else "") if part)
+        lines.append(f"| {one.name} | {one.status} | {value} | {one.bound:,g} | {why} |")
+    return "\n".join(lines)
+
+
 def section(package: Package, rows: list[dict[str, Any]], results: list[GoalResult], goals: Path) -> str:
     """A package's part of the page: goals, growth, ratios, rows; its figures are written on the way."""
     assets = ROOT / "docs" / "assets" / package.folder
-    listed = "\n".join(f"- {result}" for result in results) or "No goals."
-    parts = [f"## {package.folder}\n\n### {package.folder}: goals\n\n{listed}"]
+    parts = [f"## {package.folder}\n\n### {package.folder}: goals\n\n{goal_table(results) if results else 'No goals.'}"]
     series = growth.read(rows, goals) if goals.exists() else []
     if series:
         parts.append(f"### {package.folder}: growth with size\n\n{growth.table(series)}")
