@@ -98,7 +98,7 @@ def matrix_page() -> str:
     path = DOCS.parent / "benchmarks" / "results" / "matrix.jsonl"
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     cells = {(row["package"], row["python"], row["torch"]): row for row in rows}
-    pairs = sorted({(python, torch) for _, python, torch in cells})
+    pairs = sorted({(python, torch) for _, python, torch in cells}, key=lambda pair: (pair[0], oldest_first(pair[1])))
     short = [
         "| package | " + " | ".join(f"{python}, {torch}" for python, torch in pairs) + " |",
         "|---" * len(pairs) + "|---|",
@@ -107,7 +107,9 @@ def matrix_page() -> str:
         found = [cells.get((name, *pair)) for pair in pairs]
         short.append(f"| {name} | " + " | ".join("not run" if row is None else outcome(row) for row in found) + " |")
     full = ["| package | Python | torch | tests | failed | skipped | seconds |", "|---|---|---|---|---|---|---|"]
-    for (package, python, torch), row in sorted(cells.items()):
+    for (package, python, torch), row in sorted(
+        cells.items(), key=lambda cell: (*cell[0][:2], oldest_first(cell[0][2]))
+    ):
         version = row["versions"].get("torch", torch)
         failed = row["failures"] + row["errors"]
         full.append(
@@ -118,6 +120,11 @@ def matrix_page() -> str:
         "floors and the versions of the lock stand in each package's README."
     )
     return "\n".join(["# Tested versions", "", told, "", *short, "", "## In full", "", *full, ""])
+
+
+def oldest_first(torch: str) -> list[float]:
+    """Sort key of a torch version of the matrix; the newest, whatever it was, comes last."""
+    return [float("inf")] if torch == "newest" else [int(part) for part in torch.split(".")]
 
 
 def outcome(row: dict[str, Any]) -> str:
