@@ -167,10 +167,18 @@ class ComponentwiseRHS:
                 names[name], start = values[start], start + 1
             else:
                 names[name], start = tuple(values[start : start + len(value)]), start + len(value)
-        return SimpleNamespace(**names)
+        return Parameters(names)
 
     def __repr__(self) -> str:
         return f"<component-wise right-hand side {self.name} with parameters {sorted(self.params)}>"
+
+
+class Parameters:
+    """Parameters by name. Torch before 2.15 cannot trace a ``SimpleNamespace``."""
+
+    def __init__(self, names: Mapping[str, Any]) -> None:
+        for name, value in names.items():
+            setattr(self, name, value)
 
 
 def params_hash(params: Mapping[str, float | tuple[float, ...]]) -> str:

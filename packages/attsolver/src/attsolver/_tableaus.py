@@ -1,7 +1,7 @@
 """Explicit Runge-Kutta tableaus as exact rationals."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
 
@@ -24,6 +24,9 @@ class Tableau:
         error: Weights of the error estimate ``h sum_i e_i k_i``; one more than the stages where the estimate reads f at
             the new point. Empty for a method of fixed steps only.
         error3: Weights of a second estimate, of order 3 (DOP853).
+
+    Attributes:
+        floats: a, b and c as floats; made at once, for torch 2.7 cannot trace a Fraction.
     """
 
     name: str
@@ -33,6 +36,11 @@ class Tableau:
     c: Row
     error: Row = ()
     error3: Row = ()
+    floats: tuple[list[list[float]], list[float], list[float]] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        a, b, c = [[float(x) for x in row] for row in self.a], [float(x) for x in self.b], [float(x) for x in self.c]
+        object.__setattr__(self, "floats", (a, b, c))
 
     @property
     def stages(self) -> int:
@@ -44,11 +52,6 @@ class Tableau:
         """Sixteen hexadecimal digits that change with any coefficient; checkpoints keep it."""
         text = repr([[[str(x) for x in row] for row in self.a], [str(x) for x in self.b], [str(x) for x in self.c]])
         return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-    @cached_property
-    def floats(self) -> tuple[list[list[float]], list[float], list[float]]:
-        """a, b and c as floats."""
-        return [[float(x) for x in row] for row in self.a], [float(x) for x in self.b], [float(x) for x in self.c]
 
 
 def _rows(text: str) -> list[dict[int, Fraction]]:
