@@ -14,7 +14,8 @@ from packaging.version import Version
 def floor(requirement: Requirement) -> Version | None:
     """Return the lower bound of a requirement that applies here, None where it has none."""
     applies = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
-    return next((Version(s.version) for s in requirement.specifier if s.operator in {">=", "=="} and applies), None)
+    bounds = (s.version for s in requirement.specifier if s.operator in {">=", "=="} and not s.version.endswith("*"))
+    return next((Version(bound) for bound in bounds if applies), None)
 
 
 others: dict[str, list[tuple[Version, str]]] = {}
